@@ -1,0 +1,1 @@
+"""The built-in methods, one file each; installed as `mtlbench.methods`."""

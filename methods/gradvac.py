@@ -1,0 +1,113 @@
+"""Gradient Vaccine: pulls each pair of gradients up to a target similarity that it learns per pair and group.
+
+For each group of parameters, with `g'_i := g_i`, each objective i visits the others j in random order. With
+`phi = cos(g'_i, g_j)` (g_j: the ORIGINAL gradient) and the target `t = t_ij` of this group, where `phi < t`::
+
+    g'_i := g'_i + |g'_i| (t sqrt(1 - phi^2) - phi sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2)) * g_j
+
+after which cos(g'_i, g_j) = t. Whether or not it fired, the target then moves towards the similarity that was found::
+
+    t_ij := (1 - beta) t_ij + beta phi                   (phi: before the correction; t_ij starts at 0)
+
+The update is the SUM of the g'_i; heads are trained by their own loss. Targets are kept per ordered pair and group.
+Objectives and groups draw independent orders. With `target` given, targets are that constant and nothing is learnt;
+`target=0` is PCGrad.
+
+Guards, which leave the ordinary case as it is. The correction multiplies |g'_i| by sqrt(1 - phi^2) / sqrt(1 - t^2),
+without bound as t approaches 1 (duplicated objectives, one-element groups). So a target counts as at most 0.9999,
+and |g'_i| grows to at most 100 |g_i|: the update is at most `100 sum_i |g_i|` long. A visit where either gradient is
+zero (or |g'_i| fell below 1e-6 |g_i|, where its direction is rounding error) changes neither gradient nor target.
+
+Source: Wang et al., Algorithm 1 (Appendix E).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Interval
+from torch import Tensor
+
+import mtlbench
+from mtlbench.visiting import Visits, unit_rows
+
+LARGEST_TARGET = 0.9999
+LARGEST_GROWTH = 100.0
+SMALLEST_NORM = 1e-6
+
+
+@mtlbench.register_method("gradvac", paper="Wang et al., ICLR 2021, arXiv:2010.05874")
+class GradVac(mtlbench.GramianWeighting):
+    """Raise the cosine similarity of gradients to a target that follows its moving average.
+
+    Args:
+        beta: how fast a target follows the similarity that is found.
+        target: a fixed target similarity instead of the moving average.
+        shuffle: visit the other objectives in random order, as published; otherwise in index order.
+    """
+
+    target: Tensor
+    """(G, K, K) float64: the target similarity of objective i (row) to j (column); the diagonal has no meaning."""
+    visited: Tensor
+    """() int64: how many visits there have been."""
+    corrected: Tensor
+    """() int64: how many of them raised the similarity; about half in a stationary run."""
+
+    def __init__(
+        self,
+        beta: Annotated[float, Interval(gt=0, le=1)] = 0.01,
+        target: Annotated[float, Interval(ge=-1, lt=1)] | None = None,
+        shuffle: bool = True,
+    ) -> None:
+        super().__init__()
+        self.beta = beta
+        self.fixed_target = target
+        self.shuffle = shuffle
+        self.register_buffer("target", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("visited", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("corrected", torch.zeros((), dtype=torch.int64))
+
+    def start(self) -> None:
+        """Targets of zero, or the fixed one."""
+        start = 0.0 if self.fixed_target is None else self.fixed_target
+        self.target = torch.full((self.groups, self.objectives, self.objectives), start, dtype=torch.float64)
+
+    def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """K-1 vaccination steps for all objectives and groups at once."""
+        cosines, norms = unit_rows(gramian.numpy())
+        visits = Visits(cosines, self.generator, self.shuffle)
+        table = self.target.numpy()
+        absent = len(self.present) < self.objectives
+        chosen = np.ix_(range(self.groups), self.present.numpy(), self.present.numpy()) if absent else ...
+        targets = table[chosen].reshape(-1)
+        usable = norms.reshape(-1) > 0
+        length = usable.astype(np.float64)  # |g'_i| / |g_i|
+        fired = seen = 0
+        for visit in visits:
+            meet = usable.take(visit.row) & (length > SMALLEST_NORM)
+            target = targets.take(visit.entry)
+            aim = np.minimum(target, LARGEST_TARGET)
+            along = visits.inner_products(visit)
+            phi = np.divide(along, length, out=np.zeros_like(length), where=meet)
+            phi = np.maximum(np.minimum(phi, 1.0), -1.0)
+            fire = meet & (phi < aim)
+            across = length * np.sqrt(1.0 - phi * phi)  # the part of g'_i orthogonal to g_j, which stays
+            grown = np.divide(across, np.sqrt(1.0 - aim * aim), out=length.copy(), where=fire)
+            amount = np.where(fire, grown * aim - length * phi, 0.0)
+            if grown.max() > LARGEST_GROWTH:
+                over = grown > LARGEST_GROWTH
+                grown[over] = LARGEST_GROWTH
+                amount[over] = np.sqrt(LARGEST_GROWTH**2 - across[over] ** 2) - (length * phi)[over]
+            visits.add(visit, amount)
+            length = grown
+            if self.fixed_target is None:
+                targets[visit.entry] = np.where(meet, target + self.beta * (phi - target), target)
+            fired += np.count_nonzero(fire)
+            seen += np.count_nonzero(meet)
+        if absent:
+            table[chosen] = targets.reshape(table[chosen].shape)
+        self.visited.add_(seen)
+        self.corrected.add_(fired)
+        return torch.from_numpy(visits.weights(norms))

@@ -1,0 +1,242 @@
+"""The K x P Jacobian of the objectives: filled row by row, reduced to Gramians, combined into the update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+# Columns per block. Groups are padded to whole blocks so that one batched product serves every granularity.
+_BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)
+_PADDING_SHARE = 0.02
+# Below this many entries the Gramian is computed in float64 throughout: it costs nothing there.
+_EXACT_ENTRIES = 1 << 19
+# Entries of a temporary of a batched product.
+_TEMPORARY_ENTRIES = 1 << 21
+
+
+class Jacobian:
+    """The gradients of the objectives with respect to the shared parameters, one row each.
+
+    Nothing outside this class knows that the columns lie in one place: a Gramian over columns that are
+    spread over ranks is the sum of the ranks' Gramians, and the combination is local to each.
+
+    Columns are ordered by group, and each group starts a new block of columns; the padding stays zero.
+
+    Args:
+        groups: the parameters of each group; every parameter in exactly one.
+        dtype: of the buffer; by default float64 if a parameter is, else float32. bfloat16 halves the buffer;
+            products are still taken in float32.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Parameter]], dtype: torch.dtype | None = None) -> None:
+        self.parameters = [p for group in groups for p in group]
+        if len({id(p) for p in self.parameters}) != len(self.parameters) or not all(groups):
+            raise ValueError("every shared parameter belongs to exactly one group, and no group is empty")
+        devices = {p.device for p in self.parameters}
+        if len(devices) != 1:
+            raise ValueError(f"the shared parameters lie on several devices: {sorted(map(str, devices))}")
+        self.device = devices.pop()
+        wide = torch.float64 if any(p.dtype == torch.float64 for p in self.parameters) else torch.float32
+        self.dtype = dtype or wide
+        sizes = [sum(p.numel() for p in group) for group in groups]
+        self.block = _block_size(sizes)
+        blocks = [-(-size // self.block) for size in sizes]
+        bounds = [0, *torch.tensor(blocks).cumsum(0).tolist()]
+        self.groups = len(groups)
+        self.width = bounds[-1] * self.block
+        self._spans = [(a * self.block, a * self.block + n) for a, n in zip(bounds, sizes, strict=False)]
+        self._group_of_block = torch.repeat_interleave(torch.tensor(blocks)).to(self.device)
+        starts = [a + offset for (a, _), group in zip(self._spans, groups, strict=True) for offset in _offsets(group)]
+        self._places = list(zip(starts, self.parameters, strict=True))
+        self._buffer = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
+        self._rows: list[list[Tensor]] = []
+        self._update = torch.zeros(self.width, dtype=wide, device=self.device)
+        self._update_views = self._views(self._update)
+        self._row = 0
+        self._reached: list[bool] = []
+
+    @contextmanager
+    def filling(self, rows: int) -> Iterator[Jacobian]:
+        """While open, gradients of the shared parameters land in the row chosen by `start_row`.
+
+        The parameters' `.grad` is set aside and put back at the end, whatever happens.
+        """
+        self._reserve(rows)
+        existing = [p.grad for p in self.parameters]
+        handles = []
+        try:
+            for index, p in enumerate(self.parameters):
+                p.grad = None
+                handles.append(p.register_post_accumulate_grad_hook(self._hook(index)))
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+            for p, grad in zip(self.parameters, existing, strict=True):
+                p.grad = grad
+
+    def start_row(self, row: int) -> None:
+        """Direct the next backward pass into `row`."""
+        self._row = row
+        self._reached = [False] * len(self.parameters)
+
+    def end_row(self) -> None:
+        """Put zeros where the backward pass did not reach."""
+        for reached, view in zip(self._reached, self._rows[self._row], strict=True):
+            if not reached:
+                view.zero_()
+
+    def set_row(self, row: int, gradients: Sequence[Tensor | None]) -> None:
+        """Copy one gradient per parameter into `row`; None is zero."""
+        self._reserve(row + 1)
+        self.start_row(row)
+        for index, gradient in enumerate(gradients):
+            if gradient is not None:
+                self._store(index, gradient)
+        self.end_row()
+
+    def gramian(self, rows: int, parameters: Sequence[Parameter] | None = None) -> Tensor:
+        """Inner products of the first `rows` rows, per group: (groups, rows, rows) float64.
+
+        Args:
+            rows: how many rows hold gradients.
+            parameters: count only these parameters' columns, as one group: (1, rows, rows).
+        """
+        with torch.autocast(self.device.type, enabled=False), _full_precision(self.device):
+            if parameters is not None:
+                return self._gramian_of(rows, parameters)
+            total = torch.zeros(self.groups, rows, rows, dtype=torch.float64, device=self.device)
+            exact = rows * self.width <= _EXACT_ENTRIES
+            for first, columns in self._chunks(rows, exact):
+                partial = torch.bmm(columns, columns.transpose(1, 2))
+                if self.groups == 1:
+                    total[0] += partial.sum(0, dtype=torch.float64)
+                else:
+                    owners = self._group_of_block[first : first + len(partial)]
+                    total.index_add_(0, owners, partial.double())
+            return (total + total.transpose(1, 2)) / 2
+
+    def combine(self, weights: Tensor) -> None:
+        """Add the weighted sum of the rows to `.grad`.
+
+        Args:
+            weights: (groups, rows), or (1, rows) for the same weights in every group.
+        """
+        keep = self._take_up_existing()
+        spread = weights.to(self._update.dtype).expand(self.groups, -1)[self._group_of_block].unsqueeze(1)
+        rows = weights.shape[1]
+        target = self._update.view(-1, 1, self.block)
+        with torch.autocast(self.device.type, enabled=False), _full_precision(self.device):
+            for first, columns in self._chunks(rows, False):
+                out = target[first : first + len(columns)]
+                share = spread[first : first + len(columns)]
+                if keep:
+                    torch.baddbmm(out, share, columns.to(self._update.dtype), out=out)
+                else:
+                    torch.bmm(share, columns.to(self._update.dtype), out=out)
+        self._hand_out()
+
+    def add(self, updates: Sequence[Tensor]) -> None:
+        """Add one update per group, (P_g,) each, to `.grad`."""
+        if not self._take_up_existing():
+            self._update.zero_()
+        for (start, stop), update in zip(self._spans, updates, strict=True):
+            self._update[start:stop] += update
+        self._hand_out()
+
+    def columns(self, rows: int) -> list[Tensor]:
+        """Per group, the (rows, P_g) block of the first `rows` rows: views, to be read only."""
+        return [self._buffer[:rows, start:stop] for start, stop in self._spans]
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._buffer):
+            self._rows = []
+            self._buffer = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)  # free before growing
+            self._buffer = torch.zeros(rows, self.width, dtype=self.dtype, device=self.device)
+            self._rows = [self._views(row) for row in self._buffer]
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        return [flat[start : start + p.numel()].view(p.shape) for start, p in self._places]
+
+    def _hook(self, index: int):  # type: ignore[no-untyped-def]
+        def store(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            self._store(index, parameter.grad)
+            parameter.grad = None
+
+        return store
+
+    def _store(self, index: int, gradient: Tensor) -> None:
+        view = self._rows[self._row][index]
+        view.copy_(gradient.to_dense() if gradient.is_sparse else gradient)
+        self._reached[index] = True
+
+    def _chunks(self, rows: int, exact: bool) -> Iterator[tuple[int, Tensor]]:
+        """Blocks of columns as (blocks, rows, block) batches, as many as a temporary may hold."""
+        blocks = self._buffer[:rows].view(rows, -1, self.block).transpose(0, 1)
+        converted = rows * self.block if exact or self.dtype != self._update.dtype else 0
+        size = max(1, _TEMPORARY_ENTRIES // max(rows * rows, converted))
+        for first in range(0, len(blocks), size):
+            chunk = blocks[first : first + size]
+            if exact:
+                chunk = chunk.double()
+            elif self.dtype != self._update.dtype:
+                chunk = chunk.to(self._update.dtype)
+            yield first, chunk
+
+    def _gramian_of(self, rows: int, parameters: Sequence[Parameter]) -> Tensor:
+        wanted = {id(p) for p in parameters}
+        total = torch.zeros(1, rows, rows, dtype=torch.float64, device=self.device)
+        for start, p in self._places:
+            if id(p) in wanted:
+                part = self._buffer[:rows, start : start + p.numel()].double()
+                total[0] += part @ part.T
+        return total
+
+    def _take_up_existing(self) -> bool:
+        """Bring gradients that are already there into the update; False if there are none."""
+        if all(p.grad is None for p in self.parameters):
+            return False
+        for p, view in zip(self.parameters, self._update_views, strict=True):
+            if p.grad is None:
+                view.zero_()
+            elif p.grad.data_ptr() != view.data_ptr():
+                view.copy_(p.grad)
+        return True
+
+    def _hand_out(self) -> None:
+        for p, view in zip(self.parameters, self._update_views, strict=True):
+            p.grad = view if view.dtype == p.dtype else view.to(p.dtype)
+
+
+def _block_size(sizes: Sequence[int]) -> int:
+    """The largest block whose padding is a small share of the columns."""
+    total = sum(sizes)
+    for block in _BLOCKS[:-1]:
+        if sum(-size % block for size in sizes) <= _PADDING_SHARE * total:
+            return block
+    return _BLOCKS[-1]
+
+
+def _offsets(group: Sequence[Parameter]) -> list[int]:
+    ends = torch.tensor([0, *(p.numel() for p in group)]).cumsum(0).tolist()
+    return [start for start, _ in pairwise(ends)]
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No TF32 in Gramians, whatever the user allows for the model."""
+    if device.type != "cuda":
+        yield
+        return
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed

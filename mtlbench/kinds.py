@@ -1,0 +1,228 @@
+"""The three kinds of method: what each is given, what it answers, and the state they all keep."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.errors import Diverged, UsageError
+
+Heads = Literal["own", "weighted"]
+
+
+class Method(nn.Module, ABC):
+    """A way of combining K objectives; subclass one of the three kinds below.
+
+    Constructor keyword arguments, with types and defaults, are the hyper-parameters. State is buffers and
+    parameters; `state_dict` also carries the generator and K, and loads into a fresh object.
+
+    Buffers whose shape depends on K or on the number of groups are registered empty (`torch.empty(0)`) in the
+    constructor and filled in `start`.
+    """
+
+    name: ClassVar[str] = "method"
+    """The registry name; set by `register_method`."""
+    heads: ClassVar[Heads] = "own"
+    """What trains parameters that one objective alone reaches: its `own` loss, or its loss times its weight."""
+    separate_models: ClassVar[bool] = False
+    """True where every objective trains a model of its own, which only the runner can do."""
+
+    generator: torch.Generator
+    """The source of everything the method draws; part of its state."""
+    present: Tensor
+    """(m,) int64: which of the K objectives the rows of this step are; all of them in a full step.
+
+    State with an entry per objective is read and written at these indices, so that an absent objective's
+    state does not move.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+        self.objectives = 0
+        self.groups = 0
+        self.present = torch.empty(0, dtype=torch.int64)
+
+    def seed(self, seed: int) -> Self:
+        """Restart the method's own generator from `seed`."""
+        self.generator.manual_seed(seed)
+        return self
+
+    def start(self) -> None:
+        """Allocate state once `objectives` (K) and `groups` (G) are known; stateless methods need none."""
+
+    def begin(self, objectives: int, groups: int, present: Sequence[int] | None = None) -> None:
+        """Fix K and G at the first step, check them at every other, and note which objectives are present.
+
+        Raises:
+            UsageError: K or G differ from the first step's.
+        """
+        if self.objectives == 0:
+            self.objectives, self.groups = objectives, groups
+            self.start()
+        elif (self.objectives, self.groups) != (objectives, groups):
+            raise UsageError(
+                f"{self.name} began with {self.objectives} objectives and {self.groups} groups and now gets "
+                f"{objectives} and {groups}. Build a new method for another problem."
+            )
+        chosen = range(objectives) if present is None else present
+        if len(self.present) != len(chosen) or present is not None:
+            self.present = torch.tensor(list(chosen), dtype=torch.int64)
+
+    def begin_bare(self, rows: int, groups: int, present: Sequence[int] | None) -> None:
+        """`begin` for a call of the bare mathematics, where K is the number of rows unless some are absent."""
+        if present is not None and self.objectives == 0:
+            raise UsageError(f"{self.name}: the first step holds only some objectives; call begin(K, G) before it.")
+        self.begin(rows if present is None else self.objectives, groups, present)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Generator, K and G, for `state_dict`."""
+        return {"generator": self.generator.get_state(), "objectives": self.objectives, "groups": self.groups}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """What `get_extra_state` returned."""
+        self.generator.set_state(state["generator"].cpu().to(torch.uint8))
+        self.objectives, self.groups = int(state["objectives"]), int(state["groups"])
+        self.present = torch.arange(self.objectives)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Buffers of a fresh object are empty until K is known: give them the shape that is being loaded.
+        for name, buffer in self.named_buffers(recurse=False):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.shape != buffer.shape and buffer.numel() == 0:
+                setattr(self, name, torch.empty(stored.shape, dtype=buffer.dtype, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def require_finite(self, what: str, values: Tensor) -> None:
+        """Raise `Diverged`, naming the objective, if one of the (m,) `values` on the CPU is not finite."""
+        if math.isfinite(values.sum().item()):
+            return
+        bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
+        if bad:
+            index = int(self.present[bad[0]]) if len(self.present) == len(values) else bad[0]
+            raise Diverged(
+                f"{self.name}: the {what} of objective {index} is {values[bad[0]].item()}; only finite numbers "
+                "can be combined. Lower the learning rate or check the data."
+            )
+
+
+class LossWeighting(Method):
+    """A method that needs the losses alone: one backward pass over a scalar made of them."""
+
+    heads: ClassVar[Heads] = "weighted"
+    static: ClassVar[bool] = False
+    """True where the scalar is linear in the losses with fixed weights, so that each graph can be freed before
+    the next is built."""
+
+    @abstractmethod
+    def scalarize(self, losses: Tensor) -> Tensor:
+        """The scalar that is minimised.
+
+        Its derivatives by the losses are their weights (wrap in `detach()` what must count as constant); those
+        by the method's own parameters train them.
+
+        Args:
+            losses: (m,) the losses of the present objectives.
+
+        Returns:
+            () the scalar.
+        """
+
+    def weights(self, losses: Tensor, present: Sequence[int] | None = None) -> Tensor:
+        """The bare mathematics, checked: the (m,) derivatives of the scalar by the (m,) losses.
+
+        Raises:
+            UsageError: a shape that does not fit. Diverged: a loss that is not finite.
+        """
+        if losses.ndim != 1 or (present is not None and len(present) != len(losses)):
+            raise UsageError(f"{self.name}: losses are (K,), one for each present objective, not {tuple(losses.shape)}.")
+        self.begin_bare(len(losses), 1, present)
+        self.require_finite("loss", losses.detach().cpu())
+        leaf = losses.detach().requires_grad_()
+        return torch.autograd.grad(self.scalarize(leaf), leaf)[0]
+
+
+class GramianWeighting(Method):
+    """A method whose update is, per group, a weighted sum of the rows of the Jacobian: K backward passes.
+
+    The weights are found on the host in float64 whatever the device and dtype of the model; moving or
+    casting the method therefore leaves its state where it is.
+    """
+
+    scope: Literal["shared", "last_layer"] = "shared"
+    """The columns of the Gramian: all shared parameters, or those of the last shared layer only."""
+
+    @abstractmethod
+    def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """The weights of the rows, from finite, symmetric input.
+
+        Args:
+            gramian: (G, m, m) float64 on the CPU, the inner products of the m present rows in each group.
+            losses: (m,) float64 on the CPU.
+
+        Returns:
+            (G, m) float64 weights.
+        """
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None, present: Sequence[int] | None = None) -> Tensor:
+        """The bare mathematics, checked: the weights for a Gramian.
+
+        Args:
+            gramian: (K, K) or (G, K, K); the rows and columns of the `present` objectives only, if given.
+            losses: (K,), ones if not given.
+            present: which objectives the rows are; K must be known from an earlier full step then.
+
+        Returns:
+            (K,) or (G, K), in the device and dtype of `gramian`.
+
+        Raises:
+            UsageError: a shape that does not fit. Diverged: an entry that is not finite.
+        """
+        grouped = gramian.reshape(-1, *gramian.shape[-2:])
+        m = grouped.shape[-1]
+        if gramian.ndim not in (2, 3) or grouped.shape[-2] != m or m == 0:
+            raise UsageError(f"{self.name}: a Gramian is (K, K) or (G, K, K), not {tuple(gramian.shape)}.")
+        if losses is not None and losses.shape != (m,):
+            raise UsageError(f"{self.name}: {m} objectives need {m} losses, not {tuple(losses.shape)}.")
+        if present is not None and len(present) != m:
+            raise UsageError(f"{self.name}: {len(present)} objectives are named but the Gramian has {m} rows.")
+        self.begin_bare(m, len(grouped), present)
+        host = grouped.detach().to("cpu", torch.float64)
+        host_losses = torch.ones(m, dtype=torch.float64) if losses is None else losses.detach().to("cpu", torch.float64)
+        answer = self.checked_weigh(host, host_losses)
+        return answer.to(gramian.device, gramian.dtype).reshape(*gramian.shape[:-2], m)
+
+    def checked_weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """`weigh`, after refusing what is not finite and before refusing weights that are not."""
+        self.require_finite("loss", losses)
+        if not math.isfinite(gramian.sum().item()):
+            self.require_finite("squared gradient norm", gramian.diagonal(dim1=-2, dim2=-1).sum(0))
+            raise Diverged(f"{self.name}: an inner product of two gradients is not finite.")
+        with torch.no_grad():
+            answer = self.weigh(gramian, losses)
+        if not math.isfinite(answer.sum().item()):
+            raise Diverged(f"{self.name}: the weights {answer.tolist()} are not finite.")
+        return answer
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        return self
+
+
+class JacobianAggregator(Method):
+    """A method that is not linear in the rows, such as a coordinate-wise rule: K backward passes."""
+
+    @abstractmethod
+    def aggregate(self, jacobian: Tensor) -> Tensor:
+        """The update of one group of shared parameters.
+
+        Args:
+            jacobian: (m, P_g) the rows of the present objectives, on the model's device; read only.
+
+        Returns:
+            (P_g,) the update.
+        """

@@ -1,0 +1,174 @@
+"""Protocols: everything that fixes a variant's training and scoring, as versioned data."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+
+from mtlbench.errors import UsageError, unknown
+from mtlbench.registry import tasks
+
+
+class Strict(pydantic.BaseModel):
+    """Data with exactly the declared keys."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimizer(Strict):
+    """The optimiser of the model, by its torch name."""
+
+    name: Literal["sgd", "adam", "adamw"]
+    lr: Annotated[float, pydantic.Field(gt=0)]
+    momentum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
+
+
+class Schedule(Strict):
+    """The learning rate's factor over time.
+
+    `constant`: 1. `step`: `factor` to the power of the number of completed spans of `every_epochs`.
+    `cosine`: from 1 to 0 over the whole run. `inverse_sqrt`: after the warm-up, sqrt(warmup / step).
+    All of them rise linearly from 0 to 1 over the first `warmup_steps`.
+    """
+
+    name: Literal["constant", "step", "cosine", "inverse_sqrt"] = "constant"
+    every_epochs: Annotated[int, pydantic.Field(ge=1)] = 1
+    factor: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    warmup_steps: Annotated[int, pydantic.Field(ge=0)] = 0
+
+
+class Protocol(Strict):
+    """Everything that fixes a variant's training and scoring.
+
+    Tables refuse to mix versions. `modified` names the keys that a user overrode; such runs never share a
+    table with the protocol as published.
+    """
+
+    name: str
+    version: Annotated[int, pydantic.Field(ge=1)]
+    description: str
+    variants: tuple[str, ...]
+    """The variants this protocol is for."""
+    epochs: Annotated[int, pydantic.Field(ge=1)]
+    batch_size: Annotated[int, pydantic.Field(ge=1)]
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    clip_norm: Annotated[float, pydantic.Field(gt=0)] | None = None
+    """Gradients are scaled down to this norm (over all parameters) before the optimiser's step."""
+    autocast: bool = False
+    """bfloat16 autocast on devices that have it."""
+    threads: Annotated[int, pydantic.Field(ge=1)] = 1
+    """CPU threads of a cell; part of the protocol because the last bits of CPU results depend on it."""
+    evaluate_every: Annotated[int, pydantic.Field(ge=1)] = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    selection: Literal["best-val", "last"] = "best-val"
+    """The official choice of the epoch that tables report."""
+    options: dict[str, Any] = {}
+    """What only the task understands."""
+    modified: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """`cpu@1`, and the overridden keys if any: `cpu@1+epochs=2`."""
+        changes = "".join(f"+{key}={value}" for key, value in sorted(self.modified.items()))
+        return f"{self.name}@{self.version}{changes}"
+
+
+class Variant(Strict):
+    """A task on one data source and scale."""
+
+    description: str
+    protocol: str
+    """The protocol that runs when none is named."""
+    needs: str = ""
+    """The data set it reads from the data root; empty for embedded data."""
+
+
+class TaskData(Strict):
+    """The contents of a `protocols.yaml`; the first variant is the default one."""
+
+    variants: dict[str, Variant]
+    protocols: dict[str, Protocol]
+
+
+@cache
+def task_data(task: str) -> TaskData:
+    """The variants and protocols of `task`; raises `UsageError` for an unknown task or a malformed file."""
+    entry = tasks.entry(task)
+    source = entry.protocols
+    if source is None:
+        raise UsageError(f"The task {task!r} cannot be used: {entry.error or 'it states no protocols'}.")
+    try:
+        raw = yaml.safe_load(source.read_text(encoding="utf-8")) if isinstance(source, Path) else source
+        protocols = {name: {"name": name, **body} for name, body in raw["protocols"].items()}
+        data = TaskData(variants=raw["variants"], protocols=protocols)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
+        raise UsageError(f"The protocols of task {task!r} ({source}) cannot be read: {error}") from error
+    for name, variant in data.variants.items():
+        if variant.protocol not in data.protocols:
+            raise UsageError(f"{source}: variant {name!r} names the unknown protocol {variant.protocol!r}.")
+    return data
+
+
+def resolve(task: str, variant: str | None, protocol: str | None, overrides: dict[str, Any]) -> tuple[str, Protocol]:
+    """The variant (the first one if None) and its protocol (the variant's own if None) with `overrides` applied.
+
+    Args:
+        overrides: dotted keys of the protocol to new values, such as `{"optimizer.lr": 0.01}`.
+
+    Raises:
+        UsageError: a name or key that does not exist, or a value that the protocol does not allow.
+    """
+    data = task_data(task)
+    variant = variant or next(iter(data.variants))
+    if variant not in data.variants:
+        raise unknown(f"variant of {task}:", variant, data.variants)
+    chosen = protocol or data.variants[variant].protocol
+    allowed = [name for name, p in data.protocols.items() if variant in p.variants]
+    if chosen not in allowed:
+        raise unknown(f"protocol of {task}/{variant}:", chosen, allowed)
+    base = data.protocols[chosen]
+    return variant, _overridden(base, overrides) if overrides else base
+
+
+def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
+    fixed = {"name", "version", "description", "variants", "modified"}
+    content = base.model_dump()
+    for dotted, value in overrides.items():
+        place: Any = content
+        *path, last = dotted.split(".")
+        keys = [k for k in content if k not in fixed]
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place or dotted in fixed:
+            nested = [f"{k}.{n}" for k in keys if isinstance(content[k], dict) for n in content[k]]
+            raise unknown(f"key of protocol {base.name}:", dotted, [*keys, *nested])
+        place[last] = value
+    try:
+        changed = Protocol.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"protocol.{key}={first['input']!r} is not allowed: {first['msg'].lower()}."
+        ) from error
+    before, after = _flat(base.model_dump()), _flat(changed.model_dump())
+    modified = {key: after[key] for key in after if after[key] != before.get(key)}
+    return changed.model_copy(update={"modified": modified})
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,124 @@
+"""Gradient surgery on coefficients: every objective visits the others, in steps shared by all groups.
+
+Methods such as PCGrad and Gradient Vaccine change a working copy g'_i of each gradient by multiples of the original
+g_j. Each g'_i therefore stays a combination of the original rows, and the whole procedure runs on its coefficients
+and the Gramian, whatever the number of parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+def unit_rows(gramian: Array) -> tuple[Array, Array]:
+    """The Gramian of the normalised rows, and the norms.
+
+    Working on unit vectors makes every decision free of scale. A zero row stays zero.
+
+    Args:
+        gramian: (G, K, K).
+
+    Returns:
+        (G, K, K) cosines, clipped to [-1, 1], with 1 on the diagonal of every row that is not zero, and (G, K) norms.
+    """
+    groups, objectives, _ = gramian.shape
+    diagonal = slice(None, None, objectives + 1)
+    squares = gramian.reshape(groups, -1)[:, diagonal]
+    norms = np.sqrt(np.maximum(squares, 0.0))
+    inverse = _inverse(norms)
+    cosines = gramian * inverse[:, :, None]
+    cosines *= inverse[:, None, :]
+    np.minimum(cosines, 1.0, out=cosines)
+    np.maximum(cosines, -1.0, out=cosines)
+    cosines.reshape(groups, -1)[:, diagonal] = norms > 0
+    return cosines, norms
+
+
+def visiting_orders(groups: int, objectives: int, generator: torch.Generator, shuffle: bool) -> Index:
+    """Which objective each one visits in each step: (K-1, G, K), a permutation of the others along the first axis.
+
+    Args:
+        groups: G.
+        objectives: K.
+        generator: draws the orders, uniform and independent over groups and objectives; untouched for K < 3,
+            where there is one order only.
+        shuffle: False for increasing index everywhere.
+    """
+    k = np.arange(objectives)
+    if not shuffle or objectives < 3:
+        steps = np.arange(objectives - 1)[:, None]
+        order = steps + (steps >= k)
+        return np.broadcast_to(order[:, None, :], (objectives - 1, groups, objectives))
+    keys = torch.rand(groups, objectives, objectives, generator=generator, dtype=torch.float64).numpy()
+    keys[:, k, k] = 2.0  # after all the others, and then dropped
+    return np.argsort(keys, axis=2)[:, :, :-1].transpose(2, 0, 1)
+
+
+class Visit(NamedTuple):
+    """One step: what every working copy, (n,) = (G K,) of them, visits."""
+
+    entry: Index
+    """(n,) where the pair stands in a flattened (G, K, K) table."""
+    row: Index
+    """(n,) which of the (n,) original gradients is visited."""
+
+
+class Visits:
+    """The working copies of unit gradients, n = G K of them, and the steps in which they visit the others.
+
+    All arrays over working copies are flat: (n,), group by group, in the order of the objectives.
+
+    Args:
+        cosines: (G, K, K) the Gramian of the unit rows.
+        generator: draws the visiting orders.
+        shuffle: False for visits in index order.
+    """
+
+    def __init__(self, cosines: Array, generator: torch.Generator, shuffle: bool) -> None:
+        groups, objectives, _ = cosines.shape
+        orders = visiting_orders(groups, objectives, generator, shuffle).reshape(objectives - 1, -1)
+        copies = np.arange(groups * objectives)
+        self._entries = orders + copies * objectives
+        self._rows = orders + (copies - copies % objectives)
+        self._shape = cosines.shape
+        self._cosines = cosines.reshape(-1, objectives)
+        self._coefficients = np.zeros(cosines.size)
+        self._coefficients[copies * objectives + copies % objectives] = 1.0
+        # Inner products of the working copies with the originals, kept up to date so that a visit only looks one up.
+        self._products = self._cosines.copy()
+
+    def __iter__(self) -> Iterator[Visit]:
+        yield from map(Visit, self._entries, self._rows)
+
+    def inner_products(self, visit: Visit) -> Array:
+        """(n,) inner products of each working copy with the unit gradient that it visits."""
+        return self._products.take(visit.entry)
+
+    def add(self, visit: Visit, amounts: Array) -> None:
+        """Add (n,) multiples of the visited unit gradients to the working copies."""
+        changed = amounts.nonzero()[0]
+        if len(changed) == 0:
+            return
+        amounts = amounts[changed]
+        self._coefficients[visit.entry[changed]] += amounts
+        step = self._cosines.take(visit.row[changed], axis=0)
+        step *= amounts[:, None]
+        self._products[changed] += step
+
+    def weights(self, norms: Array) -> Array:
+        """(G, K) weights of the original rows in the sum of all working copies, each at its gradient's length."""
+        summed = (norms[:, None, :] @ self._coefficients.reshape(self._shape))[:, 0, :]
+        return np.where(norms > 0, summed * _inverse(norms), 1.0)
+
+
+def _inverse(norms: Array) -> Array:
+    """1 / norms, and 0 where a norm is 0."""
+    return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
