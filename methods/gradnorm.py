@@ -10,7 +10,7 @@ before the update, as the weights start at 1. L_i(0) is the loss of the first st
 
 Conventions of this suite where published implementations differ: the step on w is plain gradient descent, and the
 objective above is divided by Gbar, so that w does not depend on the scale of the gradients; weights stay at least
-1e-3. In a step without some objectives, w is renormalised over the present ones, to the sum that they had.
+1e-3; an objective within 1e-9 of its wanted norm is left where it is (at the kink of |.|). In a step without some objectives, w is renormalised over the present ones, to the sum that they had.
 
 Source: Chen et al.
 """
@@ -27,6 +27,7 @@ import mtlbench
 from mtlbench.kinds import Heads
 
 SMALLEST_WEIGHT = 1e-3
+TIE = 1e-9  # a difference that is rounding error has no sign
 
 
 @mtlbench.register_method("gradnorm", paper="Chen et al., ICML 2018, arXiv:1711.02257")
@@ -64,13 +65,19 @@ class GradNorm(mtlbench.GramianWeighting):
         self.weight = torch.ones(self.objectives, dtype=torch.float64)
         self.initial_loss = torch.full((self.objectives,), torch.nan, dtype=torch.float64)
 
+    def report(self) -> dict[str, float]:
+        """The weights that were reached."""
+        return {f"weight_{k}": w for k, w in enumerate(self.weight.tolist())}
+
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """The weights of this step; those of the next are learnt from its norms and losses."""
         present = self.present
         first = self.initial_loss[present]
         first = torch.where(first.isnan(), losses, first)
         if bool((first <= 0).any()) or bool((losses < 0).any()):
-            raise mtlbench.UsageError(f"gradnorm: needs positive losses, to measure training rates; got {losses.tolist()}.")
+            raise mtlbench.UsageError(
+                f"gradnorm: needs positive losses, to measure training rates; got {losses.tolist()}."
+            )
         self.initial_loss[present] = first
         weight = self.weight[present]
         norms = gramian.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0).sqrt()
@@ -79,7 +86,13 @@ class GradNorm(mtlbench.GramianWeighting):
         rates = losses / first
         if mean > 0 and rates.mean() > 0:
             wanted = (rates / rates.mean()) ** self.alpha
-            slope = torch.sign(weighted / mean - wanted) * norms / mean
+            excess = weighted / mean - wanted
+            slope = torch.where(excess.abs() > TIE * wanted, excess.sign(), 0.0) * norms / mean
             moved = (weight - self.lr * slope).clamp(min=SMALLEST_WEIGHT)
-            self.weight[present] = moved * (weight.sum() / moved.sum())
+            total = weight.sum()
+            moved *= total / moved.sum()
+            if moved.min() < SMALLEST_WEIGHT:
+                above = (moved - SMALLEST_WEIGHT).clamp(min=0)
+                moved = SMALLEST_WEIGHT + above * ((total - len(moved) * SMALLEST_WEIGHT) / above.sum())
+            self.weight[present] = moved
         return weight.expand(len(gramian), -1)

@@ -74,13 +74,24 @@ class GradVac(mtlbench.GramianWeighting):
         start = 0.0 if self.fixed_target is None else self.fixed_target
         self.target = torch.full((self.groups, self.objectives, self.objectives), start, dtype=torch.float64)
 
+    def report(self) -> dict[str, float]:
+        """The share of visits that were corrected, and the mean target."""
+        visited = int(self.visited)
+        if not visited or self.objectives < 2:
+            return {}
+        pairs = ~torch.eye(self.objectives, dtype=torch.bool)
+        return {
+            "corrected_share": int(self.corrected) / visited,
+            "mean_target": self.target[:, pairs].mean().item(),
+        }
+
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """K-1 vaccination steps for all objectives and groups at once."""
         cosines, norms = unit_rows(gramian.numpy())
         visits = Visits(cosines, self.generator, self.shuffle)
         table = self.target.numpy()
-        absent = len(self.present) < self.objectives
-        chosen = np.ix_(range(self.groups), self.present.numpy(), self.present.numpy()) if absent else ...
+        some = self.present.tolist() != list(range(self.objectives))  # of the objectives, or all in another order
+        chosen = np.ix_(range(self.groups), self.present.numpy(), self.present.numpy()) if some else ...
         targets = table[chosen].reshape(-1)
         usable = norms.reshape(-1) > 0
         length = usable.astype(np.float64)  # |g'_i| / |g_i|
@@ -106,7 +117,7 @@ class GradVac(mtlbench.GramianWeighting):
                 targets[visit.entry] = np.where(meet, target + self.beta * (phi - target), target)
             fired += np.count_nonzero(fire)
             seen += np.count_nonzero(meet)
-        if absent:
+        if some:
             table[chosen] = targets.reshape(table[chosen].shape)
         self.visited.add_(seen)
         self.corrected.add_(fired)

@@ -42,4 +42,4 @@ class Scalarization(mtlbench.LossWeighting):
         """The weighted sum of the losses."""
         if self.given is None:
             return losses.sum()
-        return (torch.tensor(self.given).to(losses)[self.present.to(losses.device)] * losses).sum()
+        return (torch.tensor(self.given, dtype=torch.float64).to(losses)[self.present.to(losses.device)] * losses).sum()

@@ -158,7 +158,9 @@ class Backward:
         if objectives is None:
             return None
         if self.objectives == 0:
-            raise UsageError("the first step holds only some objectives: tell Backward how many there are, objectives=K.")
+            raise UsageError(
+                "the first step holds only some objectives: tell Backward how many there are, objectives=K."
+            )
         chosen = [int(k) for k in objectives]
         if len(set(chosen)) != len(chosen) or not all(0 <= k < self.objectives for k in chosen):
             raise UsageError(f"objectives={chosen} must be different numbers from 0 to {self.objectives - 1}.")
@@ -176,7 +178,7 @@ class Backward:
             weights = self._derivatives(method, values)
             torch.autograd.backward(kept, list(weights.to(values).unbind()))
             return values
-        weights = self._derivatives(method, torch.zeros(m))
+        weights = self._derivatives(method, torch.zeros(m, dtype=torch.float64))
         found = []
         for row, loss in enumerate(losses):
             _check_scalar(loss)

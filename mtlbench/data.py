@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any, Literal, Self
 import pydantic
 import yaml
 
-from mtlbench.errors import DataMissing, UsageError
+from mtlbench.errors import DataMissing, UsageError, unknown
 from mtlbench.protocol import Strict, task_data
 from mtlbench.registry import tasks
 
@@ -131,8 +131,6 @@ def needed(task: str, variant: str) -> list[DataSet]:
     """
     variants = task_data(task).variants
     if variant not in variants:
-        from mtlbench.errors import unknown
-
         raise unknown(f"variant of {task}:", variant, variants)
     declared = datasets(task)
     names = variants[variant].needs.split()
@@ -151,6 +149,9 @@ def locate(dataset: DataSet, name: str, root: Path | None, wanted_by: str) -> Pa
     """Where the file `name` of `dataset` lies below `root`, plain or with `.gz`.
 
     Args:
+        dataset: the data set that declares it.
+        name: its name there; one that ends in `.gz` is also found without, and the other way round.
+        root: the data root, or None where none was given.
         wanted_by: the `task/variant` that needs it, for the message.
 
     Raises:
@@ -185,9 +186,7 @@ def verify(dataset: DataSet, root: Path | None) -> list[FileState]:
     return [_verified(file, find(dataset, file.name, root)) for file in dataset.files]
 
 
-def fetch(
-    dataset: DataSet, root: Path | None, progress: Progress | None = None, wanted_by: str = ""
-) -> list[Path]:
+def fetch(dataset: DataSet, root: Path | None, progress: Progress | None = None) -> list[Path]:
     """Download the files of `dataset` that are missing or corrupt below `root`; returns those it wrote.
 
     A file is written beside its place under another name, compared with its checksum and then renamed, so
@@ -281,7 +280,7 @@ def _fetch_file(dataset: DataSet, file: DataFile, target: Path, progress: Progre
             Path(temporary).unlink(missing_ok=True)
         failures.append(f"  {url}: {failure}")
     raise UsageError(
-        f"{file.name} of {dataset.title} could not be downloaded; nothing was written. Tried\n"
+        f"{file.name} of {dataset.title} could not be downloaded; {target} is left as it was. Tried\n"
         + "\n".join(failures)
         + f"\nTry again later, or get it from {dataset.source} on a machine with a connection, save it as "
         f"{target} and run `mtlbench data verify`."
@@ -302,12 +301,13 @@ def _download(url: str, file: DataFile, out: IO[bytes], progress: Progress | Non
                 done += len(chunk)
                 if progress:
                     progress(file, done, total)
+            out.flush()
     except urllib.error.HTTPError as error:
         return f"the server answered {error.code} {error.reason}"
     except urllib.error.URLError as error:
         return f"the server cannot be reached ({error.reason})"
     except (OSError, http.client.HTTPException) as error:
-        return f"the connection broke after {done} bytes ({error or type(error).__name__})"
+        return f"it broke off after {done} bytes ({error or type(error).__name__})"
     if length and done < int(length):
         return f"the connection ended after {done} of {length} bytes"
     if digest.hexdigest() != expected:

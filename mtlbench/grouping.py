@@ -28,7 +28,9 @@ def named_parameters(shared: Shared) -> dict[str, Parameter]:
     for index, item in enumerate(pairs):
         name, parameter = item if isinstance(item, tuple) else (str(index), item)
         if not isinstance(parameter, Parameter):
-            raise UsageError(f"shared holds a {type(parameter).__name__}; pass a module, parameters or named_parameters().")
+            raise UsageError(
+                f"shared holds a {type(parameter).__name__}; pass a module, parameters or named_parameters()."
+            )
         if parameter.requires_grad and id(parameter) not in seen:
             found[name] = parameter
             seen.add(id(parameter))

@@ -56,6 +56,10 @@ class Method(nn.Module, ABC):
     def start(self) -> None:
         """Allocate state once `objectives` (K) and `groups` (G) are known; stateless methods need none."""
 
+    def report(self) -> dict[str, float]:
+        """Numbers about the run so far that belong in its record; none by default."""
+        return {}
+
     def begin(self, objectives: int, groups: int, present: Sequence[int] | None = None) -> None:
         """Fix K and G at the first step, check them at every other, and note which objectives are present.
 
@@ -70,9 +74,9 @@ class Method(nn.Module, ABC):
                 f"{self.name} began with {self.objectives} objectives and {self.groups} groups and now gets "
                 f"{objectives} and {groups}. Build a new method for another problem."
             )
-        chosen = range(objectives) if present is None else present
-        if len(self.present) != len(chosen) or present is not None:
-            self.present = torch.tensor(list(chosen), dtype=torch.int64)
+        chosen = list(range(objectives) if present is None else present)
+        if self.present.tolist() != chosen:
+            self.present = torch.tensor(chosen, dtype=torch.int64)
 
     def begin_bare(self, rows: int, groups: int, present: Sequence[int] | None) -> None:
         """`begin` for a call of the bare mathematics, where K is the number of rows unless some are absent."""
@@ -140,7 +144,9 @@ class LossWeighting(Method):
             UsageError: a shape that does not fit. Diverged: a loss that is not finite.
         """
         if losses.ndim != 1 or (present is not None and len(present) != len(losses)):
-            raise UsageError(f"{self.name}: losses are (K,), one for each present objective, not {tuple(losses.shape)}.")
+            raise UsageError(
+                f"{self.name}: losses are (K,), one for each present objective, not {tuple(losses.shape)}."
+            )
         self.begin_bare(len(losses), 1, present)
         self.require_finite("loss", losses.detach().cpu())
         leaf = losses.detach().requires_grad_()
@@ -183,10 +189,10 @@ class GramianWeighting(Method):
         Raises:
             UsageError: a shape that does not fit. Diverged: an entry that is not finite.
         """
+        if gramian.ndim not in (2, 3) or gramian.shape[-2] != gramian.shape[-1] or gramian.numel() == 0:
+            raise UsageError(f"{self.name}: a Gramian is (K, K) or (G, K, K), not {tuple(gramian.shape)}.")
         grouped = gramian.reshape(-1, *gramian.shape[-2:])
         m = grouped.shape[-1]
-        if gramian.ndim not in (2, 3) or grouped.shape[-2] != m or m == 0:
-            raise UsageError(f"{self.name}: a Gramian is (K, K) or (G, K, K), not {tuple(gramian.shape)}.")
         if losses is not None and losses.shape != (m,):
             raise UsageError(f"{self.name}: {m} objectives need {m} losses, not {tuple(losses.shape)}.")
         if present is not None and len(present) != m:

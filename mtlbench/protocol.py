@@ -108,7 +108,7 @@ def task_data(task: str) -> TaskData:
     try:
         raw = yaml.safe_load(source.read_text(encoding="utf-8")) if isinstance(source, Path) else source
         protocols = {name: {"name": name, **body} for name, body in raw["protocols"].items()}
-        data = TaskData(variants=raw["variants"], protocols=protocols)
+        data = TaskData.model_validate({"variants": raw["variants"], "protocols": protocols})
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
         raise UsageError(f"The protocols of task {task!r} ({source}) cannot be read: {error}") from error
     for name, variant in data.variants.items():
@@ -156,9 +156,7 @@ def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UsageError(
-            f"protocol.{key}={first['input']!r} is not allowed: {first['msg'].lower()}."
-        ) from error
+        raise UsageError(f"protocol.{key}={first['input']!r} is not allowed: {first['msg'].lower()}.") from error
     before, after = _flat(base.model_dump()), _flat(changed.model_dump())
     modified = {key: after[key] for key in after if after[key] != before.get(key)}
     return changed.model_copy(update={"modified": modified})

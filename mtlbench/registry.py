@@ -208,7 +208,9 @@ def register_method(name: str, *, paper: str = "") -> Callable[[T], T]:
     return register
 
 
-def register_task(name: str, *, paper: str = "", protocols: str | dict[str, Any] = "protocols.yaml") -> Callable[[T], T]:
+def register_task(
+    name: str, *, paper: str = "", protocols: str | dict[str, Any] = "protocols.yaml"
+) -> Callable[[T], T]:
     """Class decorator: enter a task in the registry.
 
     Args:

@@ -28,9 +28,10 @@ class Parameter:
 
 def parameters(cls: type) -> dict[str, Parameter]:
     """The hyper-parameters of `cls`: every keyword of its constructor."""
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    constructor = inspect.getattr_static(cls, "__init__")
+    hints = typing.get_type_hints(constructor, include_extras=True)
     found = {}
-    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+    for name, parameter in list(inspect.signature(constructor).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         required = parameter.default is parameter.empty

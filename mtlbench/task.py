@@ -53,9 +53,7 @@ class Task(ABC):
     """SHA-256 (hex) over the arrays that training and scoring use."""
 
     @abstractmethod
-    def __init__(
-        self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device
-    ) -> None: ...
+    def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None: ...
 
     @abstractmethod
     def model(self) -> torch.nn.Module:

@@ -84,7 +84,7 @@ class Visits:
 
     def __init__(self, cosines: Array, generator: torch.Generator, shuffle: bool) -> None:
         groups, objectives, _ = cosines.shape
-        orders = visiting_orders(groups, objectives, generator, shuffle).reshape(objectives - 1, -1)
+        orders = visiting_orders(groups, objectives, generator, shuffle).reshape(objectives - 1, groups * objectives)
         copies = np.arange(groups * objectives)
         self._entries = orders + copies * objectives
         self._rows = orders + (copies - copies % objectives)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from mtlbench.errors import DataMissing, UsageError
 from mtlbench.protocol import resolve, task_data
+from mtlbench.registry import task_class
 from mtlbench.tasks.multimnist import DEVIATION, MEAN, MultiMNIST, composed
 from mtlbench.tasks.multimnist.compose import compose, overlay
 from mtlbench.tasks.multimnist.model import LeNet, as_input
@@ -27,6 +28,14 @@ def build(variant="digits", root=None, **overrides):
     return MultiMNIST(variant, protocol, root, CPU)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def task():
     return build()
@@ -38,7 +47,10 @@ def random_sources(n, seed):
 
 
 def idx(array):
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_official(root, name, train=60, test=10, seed=0, plain=False):
@@ -86,7 +98,9 @@ def test_every_composite_shows_the_two_images_that_its_labels_name():
     assert labels.shape == (21, 2)
     for n in range(21):
         a = left.images[n // 3]
-        partners = [m for m in range(11) if np.array_equal(overlay(a[None], right.images[m : m + 1])[0], images[n])]
+        partners = [
+            m for m in range(11) if np.array_equal(overlay(a[None], right.images[m : m + 1])[0], images[n])
+        ]
         assert len(partners) == 1
         assert tuple(labels[n]) == (left.labels[n // 3], right.labels[partners[0]])
 
@@ -135,7 +149,7 @@ def test_enlargement_is_bilinear():
 def test_the_embedded_data_are_these_very_bytes(task):
     assert task.data_digest == build().data_digest
     assert task.data_digest != build(options__composition_seed=1).data_digest
-    assert task.data_digest == "@DIGEST@"
+    assert task.data_digest == "a2a98fe521a98b8eac0e6fd5148b3ff21f2a05d2f26183f662fe01c1340e48dd"
 
 
 # --- official files ----------------------------------------------------------------------------------------
@@ -205,7 +219,9 @@ def test_fashion_and_mnist_has_the_item_at_the_top_left_and_the_digit_at_the_bot
     images, labels = composed("fashion_and_mnist", task.options, tmp_path)["test"]
     np.testing.assert_array_equal(labels[:, 0], item.labels)
     for a, image, label in zip(item.images, images, labels, strict=True):
-        partners = [m for m in range(10) if np.array_equal(overlay(a[None], digit.images[m : m + 1])[0], image)]
+        partners = [
+            m for m in range(10) if np.array_equal(overlay(a[None], digit.images[m : m + 1])[0], image)
+        ]
         assert [digit.labels[m] for m in partners] == [label[1]]
 
 
@@ -243,12 +259,13 @@ def test_the_official_mnist_files_give_the_published_sizes():
     root = os.environ.get("MTLBENCH_DATA")
     if not root or not any((Path(root) / f).is_dir() for f in ("mnist/MNIST/raw", "MNIST/raw")):
         pytest.skip("MTLBENCH_DATA names no folder with MNIST")
-    splits = composed("mnist", build(options__dropout=0.0).options, Path(root))
-    per_image = {"train": 4, "val": 4, "test": 4}
-    sizes = {"train": 50_000, "val": 10_000, "test": 10_000}
-    assert {s: len(c.labels) // per_image[s] for s, c in splits.items()} == sizes
+    task = build("mnist", Path(root))
+    splits = composed("mnist", task.options, Path(root))
+    assert {s: len(c.labels) for s, c in splits.items()} == {"train": 50_000, "val": 10_000, "test": 10_000}
+    assert task.steps_per_epoch == 196
+    assert task.data_digest == "3c6b318fe295331fd9954fec81ac152ed705bb82e63019b60a6df4e2ef23dd5e"
     # The first ten digits of the official test file.
-    assert splits["test"].labels[::4, 0][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert splits["test"].labels[:10, 0].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
 # --- network -----------------------------------------------------------------------------------------------
@@ -299,6 +316,10 @@ def test_inputs_are_normalised_whatever_their_memory_order():
     torch.testing.assert_close(as_input(images, MEAN, DEVIATION).double(), expected, atol=1e-6, rtol=0)
 
 
+def test_the_registry_finds_the_task():
+    assert task_class("multimnist") is MultiMNIST
+
+
 # --- the task contract -------------------------------------------------------------------------------------
 
 
@@ -311,7 +332,9 @@ def test_the_shared_parameters_are_exactly_those_that_both_losses_reach(task):
         model.zero_grad()
         loss.backward(retain_graph=True)
         reached.append({n for n, p in model.named_parameters() if p.grad is not None})
-    assert [name for name, _ in task.shared(model)] == [n for n, _ in model.named_parameters() if "encoder" in n]
+    assert [name for name, _ in task.shared(model)] == [
+        n for n, _ in model.named_parameters() if "encoder" in n
+    ]
     assert {name for name, _ in task.shared(model)} == reached[0] & reached[1]
     assert all(p is dict(model.named_parameters())[n] for n, p in task.shared(model))
 
@@ -360,23 +383,24 @@ def test_evaluation_counts_every_composite(task):
         truth = task._labels["test"][:, k]
         accuracy = 100 * (predictions[k].argmax(1) == truth).double().mean().item()
         assert found[name]["accuracy"] == pytest.approx(accuracy, abs=1e-9)
-        assert found[name]["nll"] == pytest.approx(functional.nll_loss(predictions[k], truth).item(), rel=1e-5)
+        assert found[name]["nll"] == pytest.approx(
+            functional.nll_loss(predictions[k], truth).item(), rel=1e-5
+        )
     assert alone.keys() == {"right"}
     assert alone["right"] == pytest.approx(found["right"])
 
 
-def test_a_few_epochs_on_the_embedded_digits_learn_both_objectives(task):
+def test_one_epoch_on_the_embedded_digits_teaches_both_objectives(task):
     torch.manual_seed(0)
     model, generator = task.model(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    for epoch in range(2):
-        for batch in task.batches(epoch, generator):
-            optimizer.zero_grad()
-            sum(task.losses(model, batch, [0, 1])).backward()
-            optimizer.step()
+    for batch in task.batches(0, generator):
+        optimizer.zero_grad()
+        sum(task.losses(model, batch, [0, 1])).backward()
+        optimizer.step()
     with torch.no_grad():
         scores = task.evaluate(model.eval(), "val", [0, 1])
-    assert min(score["accuracy"] for score in scores.values()) > 50
+    assert min(score["accuracy"] for score in scores.values()) > 40  # chance is 10
 
 
 # --- protocols ---------------------------------------------------------------------------------------------
@@ -389,7 +413,11 @@ def test_every_variant_has_its_protocol_and_the_published_one_is_there():
     published = stated.protocols["sener2018"]
     assert set(published.variants) == {"mnist", "fashion", "fashion_and_mnist"}
     assert (published.epochs, published.batch_size) == (100, 256)
-    assert (published.schedule.name, published.schedule.every_epochs, published.schedule.factor) == ("step", 10, 0.85)
+    assert (published.schedule.name, published.schedule.every_epochs, published.schedule.factor) == (
+        "step",
+        10,
+        0.85,
+    )
     assert published.options["dropout"] == 0.5
     for protocol in stated.protocols.values():
         assert set(protocol.options["composites_per_image"]) == set(SPLITS)

@@ -68,9 +68,7 @@ class MultiMNIST(Task):
         Objective(name, (Metric("accuracy", True, "%"), Metric("nll", False, "nats"))) for name in ("left", "right")
     )
 
-    def __init__(
-        self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device
-    ) -> None:
+    def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None:
         if variant not in SOURCES:
             raise unknown("variant of multimnist:", variant, SOURCES)
         self.options = _options(protocol)
@@ -94,7 +92,8 @@ class MultiMNIST(Task):
         images, labels = self._images["train"], self._labels["train"]
         order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
         for index in order.split(self.batch_size):
-            yield as_input(images[index], MEAN, DEVIATION), labels[index]
+            # index_select copies whole rows; indexing with brackets takes 30 times as long.
+            yield as_input(images.index_select(0, index), MEAN, DEVIATION), labels.index_select(0, index)
 
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> list[Tensor]:
         """Mean negative log-likelihoods (nats), () each; the trunk runs once for all of `objectives`."""

@@ -33,6 +33,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     each dimension as a big-endian 32-bit number, then the bytes in C order.
 
     Args:
+        path: the file.
         dimensions: how many the array must have, 3 for images and 1 for labels.
 
     Raises:

@@ -1,0 +1,490 @@
+"""The command line: `mtlbench run | list | show | status | table | data | new | bench`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtlbench import __version__, registry
+from mtlbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtlbench.record import Record
+
+_EXAMPLES = {
+    "": """\
+  mtlbench run method=gradvac task=multimnist        train one cell on embedded data
+  mtlbench list                                      what there is
+  mtlbench show gradvac                              a method's parameters, formula and conventions
+  mtlbench table task=multimnist                     the leaderboard of what has run
+
+`mtlbench COMMAND --help` teaches a command by example.""",
+    "run": """\
+  mtlbench run method=gradvac task=multimnist
+      one cell: seed 0, the task's default variant and protocol, embedded data
+  mtlbench run method=gradvac,pcgrad,uniform task=multimnist/mnist seed=0..4 jobs=2
+      a grid of 15 cells, two at a time, on MNIST below $MTLBENCH_DATA
+  mtlbench run method=gradvac method.beta=0.01,0.1 granularity=whole_model,all_layer task=multimnist
+      hyper-parameters and granularity are grid axes too
+  mtlbench run method=uniform task=multimnist protocol.optimizer.lr=0.001 protocol.epochs=5
+      an overridden protocol; such runs get a table of their own
+  mtlbench run grid.yaml jobs=2
+      a YAML file of the same keys, then words that override it
+  mtlbench run --plugin my_method.py method=my_method task=multimnist
+
+keys of a cell
+  method=NAME           required; `mtlbench list methods`
+  method.KEY=VALUE      a hyper-parameter; `mtlbench show METHOD`
+  task=NAME[/VARIANT]   required; `mtlbench list tasks`
+  protocol=NAME         by default the variant's own; `mtlbench show TASK`
+  protocol.KEY=VALUE    override one value of the protocol
+  seed=0                initial weights, batches, dropout and visiting orders all derive from it
+  granularity=whole_model|enc_dec|all_layer|all_matrix
+  jacobian_dtype=bfloat16   halve the memory of the Jacobian
+
+keys of the run
+  results=results       where records go
+  jobs=N                cells at a time; by default as many as the cores carry
+  data_root=DIR         real data sets; by default $MTLBENCH_DATA
+  device=cpu|cuda|mps
+  time_limit=SECONDS    of training, for each cell
+  checkpoint_steps=N    also save a checkpoint every N steps (always: at every evaluation)
+
+A finished cell is skipped, an interrupted one goes on from its checkpoint, a failed one is a row with its
+reason and is tried again (a diverged one only with --retry). Exit code: 0 all finished, 1 some failed,
+2 a word was wrong and nothing was written, 130 interrupted.""",
+    "list": "  mtlbench list\n  mtlbench list methods\n  mtlbench list --plugin my_method.py",
+    "show": """\
+  mtlbench show gradvac          formula, conventions, parameters with types, ranges and defaults
+  mtlbench show multimnist       variants and protocols""",
+    "status": "  mtlbench status\n  mtlbench status results=my_results",
+    "table": """\
+  mtlbench table                              every task/variant that has records
+  mtlbench table task=multimnist              all its variants
+  mtlbench table task=multimnist/mnist method=gradvac,uniform
+  mtlbench table task=multimnist --format md --out table.md""",
+    "data": """\
+  mtlbench data status                        every data set of every task
+  mtlbench data fetch multimnist/mnist data_root=~/data
+  mtlbench data verify multimnist/mnist       compare checksums
+
+The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
+    "new": """\
+  mtlbench new method my_idea      writes my_idea.py, ready for --plugin
+  mtlbench new task my_task        writes my_task.py, ready for --plugin""",
+    "bench": """\
+  mtlbench bench                              Gramian, weights and combination against the floor
+  mtlbench bench K=2,8,16 P=1e6,1e7 method=gradvac,pcgrad
+  mtlbench bench steps                        whole steps of every method against uniform
+  mtlbench bench steps task=multimnist""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point; exits with the command's code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = options.command(options)
+    except UsageError as error:
+        _console(stderr=True).print(f"[red]error[/]: {_safe(str(error))}", highlight=False, soft_wrap=True)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mtlbench.config import parse
+    from mtlbench.launch import Stopped, launch
+    from mtlbench.terminal import Reporter
+
+    for plugin in options.plugin:
+        registry.load_plugin(plugin)
+    request = parse(options.words, [Path(p).expanduser().resolve() for p in options.plugin])
+    console = _console()
+    again = "the same command goes on from here"
+    with Reporter(console, len(request.cells), options.quiet) as reporter:
+        try:
+            outcomes = launch(request, reporter, options.retry)
+        except Stopped as stopped:
+            done = sum(o.status in ("finished", "skipped") for o in stopped.outcomes)
+            console.print(f"[yellow]interrupted[/]: {done} of {len(request.cells)} cells are finished; {again}.")
+            return 130
+    folders = {o.cell.id: o.folder for o in outcomes}
+    if not options.quiet:
+        from mtlbench.leaderboard import tables
+        from mtlbench.terminal import show_table
+
+        for table in tables(*_read_back(list(folders.values()))):
+            show_table(console, table)
+        console.print(f"Records: {_safe(str(request.results))}", highlight=False)
+    failed = [o for o in outcomes if o.status not in ("finished", "skipped")]
+    if failed and not options.quiet:
+        console.print(f"[red]{len(failed)} of {len(outcomes)} cells failed[/]; {again} where that can help.")
+    return 1 if failed else 0
+
+
+def _read_back(folders: Sequence[Path]) -> tuple[list[Record], list[Record]]:
+    from mtlbench.record import FAILURE, RECORD, load
+
+    finished = [load(f / RECORD) for f in folders if (f / RECORD).exists()]
+    failed = [load(f / FAILURE) for f in folders if (f / FAILURE).exists() and not (f / RECORD).exists()]
+    return finished, failed
+
+
+def _list(options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    broken = _load_plugins_leniently(options.plugin)
+    console = _console()
+    for kind, entries in (("method", registry.methods.entries()), ("task", registry.tasks.entries())):
+        if options.what not in (None, f"{kind}s"):
+            continue
+        grid = Table.grid(padding=(0, 2))
+        for name, entry in sorted(entries.items()):
+            about = (
+                f"[red]broken[/]: {_safe(entry.error)} ({_safe(entry.origin)})" if entry.error else _safe(entry.summary)
+            )
+            grid.add_row(f"  [bold]{_safe(name)}[/]", about)
+        console.print(f"{kind}s", style="bold underline")
+        console.print(grid, highlight=False)
+    for file, reason in broken.items():
+        console.print(f"[red]broken plug-in[/] {_safe(file)}: {_safe(reason)}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _load_plugins_leniently(plugins: Sequence[str]) -> dict[str, str]:
+    for plugin in plugins:
+        try:
+            registry.load_plugin(plugin)
+        except UsageError:
+            continue  # it is in broken_plugins now
+    return registry.broken_plugins
+
+
+def _show(options: argparse.Namespace) -> int:
+    for plugin in options.plugin:
+        registry.load_plugin(plugin)
+    name = options.name.split("/")[0]
+    is_method, is_task = name in registry.methods.entries(), name in registry.tasks.entries()
+    if not (is_method or is_task):
+        raise unknown("method or task", name, [*registry.methods.names(), *registry.tasks.names()])
+    if is_method:
+        _show_method(name)
+    if is_task:
+        _show_task(name)
+    return 0
+
+
+def _show_method(name: str) -> None:
+    import inspect
+
+    from rich.table import Table
+
+    from mtlbench import kinds
+    from mtlbench.signature import parameters
+
+    cls = registry.methods.load(name)
+    entry = registry.methods.entry(name)
+    console = _console()
+    kind = next(
+        k.__name__
+        for k in (kinds.LossWeighting, kinds.GramianWeighting, kinds.JacobianAggregator)
+        if issubclass(cls, k)
+    )
+    passes = "one" if kind == "LossWeighting" else "K"
+    console.print(f"[bold]{name}[/]  {_safe(entry.paper)}", highlight=False)
+    console.print(_safe(inspect.getdoc(sys.modules[cls.__module__]) or ""), highlight=False)
+    console.print(
+        f"\n{kind}, {passes} backward pass{'es' if passes == 'K' else ''} a step, in {_safe(entry.origin)}",
+        style="dim",
+    )
+    console.print(_safe(inspect.getdoc(cls) or ""), highlight=False)
+    grid = Table("parameter", "takes", "default", box=None, padding=(0, 2))
+    for parameter in parameters(cls).values():
+        default = "required" if parameter.required else str(parameter.default)
+        grid.add_row(f"method.{parameter.name}", _safe(parameter.allowed), _safe(default))
+    console.print(grid if grid.row_count else "It takes no parameters.")
+
+
+def _show_task(name: str) -> None:
+    from mtlbench.data import needed
+    from mtlbench.protocol import task_data
+
+    console, entry, data = _console(), registry.tasks.entry(name), task_data(name)
+    console.print(f"[bold]{name}[/]  {_safe(entry.summary)}\n\n[bold]variants[/]", highlight=False)
+    for index, (variant, about) in enumerate(data.variants.items()):
+        default = ", default" if index == 0 else ""
+        needs = ", ".join(dataset.title for dataset in needed(name, variant))
+        console.print(f"  [bold]{name}/{variant}[/]{default}: {_safe(about.description)}", highlight=False)
+        console.print(f"    protocol {about.protocol}{'; reads ' + _safe(needs) if needs else ''}", highlight=False)
+    console.print("\n[bold]protocols[/]")
+    for protocol in data.protocols.values():
+        console.print(
+            f"  [bold]{protocol.label}[/] for {', '.join(protocol.variants)}: {_safe(protocol.description)}",
+            highlight=False,
+        )
+        skip = {"name", "version", "description", "variants", "modified"}
+        for key, value in protocol.model_dump(exclude=skip).items():
+            console.print(f"    {key}: {_safe(str(value))}", highlight=False)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from mtlbench.config import read_words
+    from mtlbench.record import scan
+
+    axes = read_words(options.words, ("results",))
+    results = Path(str(axes.get("results", ["results"])[0])).expanduser()
+    found = scan(results)
+    console = _console()
+    counts: dict[tuple[str, ...], dict[str, int]] = {}
+    for record in (*found.finished, *found.failed):
+        key = (f"{record.cell.task}/{record.cell.variant}", record.protocol_label, record.label)
+        counts.setdefault(key, {}).setdefault(record.status, 0)
+        counts[key][record.status] += 1
+    for status, folders in (("running", found.running), ("interrupted", found.interrupted)):
+        for folder in folders:
+            task, variant, protocol, method = folder.relative_to(results).parts[:4]
+            key = (f"{task}/{variant}", protocol, method)
+            counts.setdefault(key, {}).setdefault(status, 0)
+            counts[key][status] += 1
+    if not counts and not found.unreadable:
+        console.print(f"No cells under {_safe(str(results))}. `mtlbench run method=gradvac task=multimnist` makes one.")
+        return 0
+    grid = Table("task", "protocol", "method", "cells", box=None, padding=(0, 2))
+    for key, by_status in sorted(counts.items()):
+        grid.add_row(*map(_safe, key), ", ".join(f"{n} {status}" for status, n in sorted(by_status.items())))
+    console.print(grid)
+    for failure in found.failed:
+        console.print(
+            f"[red]{failure.status}[/] {_safe(failure.label)}, seed {failure.cell.seed}: {_safe(failure.reason)}",
+            highlight=False,
+        )
+    _warn(console, found.unreadable)
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from mtlbench.config import read_words
+    from mtlbench.leaderboard import tables
+    from mtlbench.record import Record, scan
+    from mtlbench.terminal import show_table
+
+    for plugin in options.plugin:
+        registry.load_plugin(plugin)
+    axes = read_words(options.words, ("task", "method", "protocol", "results"))
+    results = Path(str(axes.get("results", ["results"])[0])).expanduser()
+    found = scan(results)
+
+    def wanted(record: Record) -> bool:
+        cell = record.cell
+        return (
+            ("task" not in axes or bool({cell.task, f"{cell.task}/{cell.variant}"} & {*map(str, axes["task"])}))
+            and ("method" not in axes or cell.method in axes["method"])
+            and ("protocol" not in axes or bool({cell.protocol["name"], record.protocol_label} & {*axes["protocol"]}))
+        )
+
+    made = tables(filter(wanted, found.finished), filter(wanted, found.failed))
+    _warn(_console(stderr=True), found.unreadable)
+    if not made:
+        there = sorted({f"{r.cell.task}/{r.cell.variant}" for r in found.finished})
+        raise UsageError(f"No records under {results} fit. There are records of: {', '.join(there) or 'nothing yet'}.")
+    text = "\n".join(table.markdown() for table in made)
+    if options.out:
+        from mtlbench.storage import write_atomically
+
+        try:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(options.out, text.encode())
+        except OSError as error:
+            raise UsageError(f"{options.out} cannot be written: {error.strerror}.") from error
+    elif options.format == "md":
+        sys.stdout.write(text)
+    else:
+        for table in made:
+            show_table(_console(), table)
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from mtlbench import data
+    from mtlbench.config import read_words
+
+    places = [word for word in options.words if "=" not in word]
+    axes = read_words([word for word in options.words if "=" in word], ("data_root",))
+    root = data.data_root(str(axes["data_root"][0]) if "data_root" in axes else None)
+    chosen: dict[str, data.DataSet] = {}
+    for place in places or registry.tasks.names():
+        task, _, variant = place.partition("/")
+        registry.tasks.entry(task)
+        found = data.needed(task, variant) if variant else data.datasets(task).values()
+        chosen.update({dataset.name: dataset for dataset in found})
+    console = _console()
+    if not chosen:
+        console.print(f"{', '.join(places)} needs no files: its data is embedded.")
+        return 0
+    if options.action != "status" and not places:
+        raise UsageError(f"Name what to {options.action}, such as `mtlbench data {options.action} multimnist/mnist`.")
+    bad = 0
+    console.print(
+        f"data root: {_safe(str(root)) if root else 'not set; give data_root=DIR or set MTLBENCH_DATA'}",
+        highlight=False,
+    )
+    for dataset in chosen.values():
+        if options.action == "fetch":
+            _fetch(console, dataset, root)
+        console.print(
+            f"[bold]{_safe(dataset.name)}[/]: {_safe(dataset.title)}, from {_safe(dataset.source)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for state in data.verify(dataset, root) if options.action != "status" else data.status(dataset, root):
+            good = state.state in ("present", "verified")
+            bad += not good
+            where = f" {state.path}" if state.path else ""
+            console.print(
+                f"  [{'green' if good else 'red'}]{state.state:9}[/]{_safe(state.file.name)}[dim]{_safe(where)}[/]",
+                highlight=False,
+                soft_wrap=True,
+            )
+    return 1 if bad and options.action != "status" else 0
+
+
+def _fetch(console: Console, dataset: Any, root: Path | None) -> None:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from mtlbench import data
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars: dict[str, Any] = {}
+
+        def tell(file: Any, done: int, total: int | None) -> None:
+            if file.name not in bars:
+                bars[file.name] = progress.add_task(_safe(file.name), total=total)
+            progress.update(bars[file.name], completed=done)
+
+        data.fetch(dataset, root, tell)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from mtlbench.scaffold import scaffold
+
+    path = scaffold(options.what, options.name, Path.cwd())
+    console = _console()
+    console.print(f"Wrote {path.name}. Try it:", highlight=False)
+    other = "task=multimnist" if options.what == "method" else "method=uniform,gradvac"
+    console.print(f"  mtlbench run --plugin {path.name} {options.what}={options.name} {other}", highlight=False)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    raise UsageError("bench is not wired yet")
+
+
+def _warn(console: Console, messages: Sequence[str]) -> None:
+    for message in messages:
+        console.print(f"[yellow]warning[/]: {_safe(message)}", highlight=False, soft_wrap=True)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _safe(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _described(
+        argparse.ArgumentParser(prog="mtlbench", formatter_class=argparse.RawDescriptionHelpFormatter),
+        "A benchmark suite for multi-task optimisation: verified methods, honest statistics, cost beside score.",
+        "",
+    )
+    parser.add_argument("--version", action="version", version=f"mtlbench {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, about: str, command: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(command=command)
+        return _described(sub, about[0].upper() + about[1:] + ".", name)
+
+    run = add("run", "train a grid of cells and print its leaderboard", _run)
+    run.add_argument("words", nargs="*", metavar="key=value")
+    _plugin(run)
+    run.add_argument("--quiet", action="store_true", help="print failures only")
+    run.add_argument("--retry", action="store_true", help="also train cells again that diverged")
+
+    listing = add("list", "name the methods and tasks there are", _list)
+    listing.add_argument("what", nargs="?", choices=("methods", "tasks"))
+    _plugin(listing)
+
+    show = add("show", "describe a method or a task", _show)
+    show.add_argument("name")
+    _plugin(show)
+
+    status = add("status", "tell which cells are finished, running, interrupted or failed", _status)
+    status.add_argument("words", nargs="*", metavar="results=DIR")
+
+    table = add("table", "make leaderboards from the records", _table)
+    table.add_argument("words", nargs="*", metavar="key=value", help="task=, method=, protocol=, results=")
+    table.add_argument("--format", choices=("terminal", "md"), default="terminal")
+    table.add_argument("--out", type=Path, metavar="FILE", help="write Markdown to a file")
+    _plugin(table)
+
+    data = add("data", "look for, download or verify data sets", _data)
+    data.add_argument("action", choices=("status", "fetch", "verify"))
+    data.add_argument("words", nargs="*", metavar="TASK/VARIANT | data_root=DIR")
+
+    new = add("new", "write the skeleton of a method or a task", _new)
+    new.add_argument("what", choices=("method", "task"))
+    new.add_argument("name")
+
+    bench = add("bench", "measure speed and memory", _bench)
+    bench.add_argument("words", nargs="*", metavar="key=value")
+    bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
+    _plugin(bench)
+    return parser
+
+
+def _described(parser: argparse.ArgumentParser, about: str, name: str) -> argparse.ArgumentParser:
+    parser.description = about
+    parser.epilog = f"examples\n{_EXAMPLES[name]}"
+    return parser
+
+
+def _plugin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a file that registers methods or tasks"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""From `key=value` words to validated cells: grids, defaults, identity."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtlbench.errors import UsageError, unknown
+from mtlbench.protocol import Protocol, resolve
+from mtlbench.registry import methods, tasks
+
+JACOBIAN_DTYPES = ("float32", "bfloat16")
+CELL_KEYS = ("method", "task", "protocol", "seed", "granularity", "jacobian_dtype")
+RUN_KEYS = ("results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
+LARGEST_GRID = 10_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (method and its parameters, task/variant, protocol, seed): what is trained, and nothing else."""
+
+    method: str
+    parameters: dict[str, Any]
+    task: str
+    variant: str
+    protocol: Protocol
+    seed: int = 0
+    granularity: str | None = None
+    """None for methods that see no gradients, to which it means nothing."""
+    jacobian_dtype: str | None = None
+    """None for the parameters' own."""
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration that the identity is made of: no paths, hosts, commits or descriptions."""
+        return {
+            "method": self.method,
+            "parameters": self.parameters,
+            "task": self.task,
+            "variant": self.variant,
+            "protocol": self.protocol.model_dump(mode="json", exclude={"description", "variants"}),
+            "seed": self.seed,
+            "granularity": self.granularity,
+            "jacobian_dtype": self.jacobian_dtype,
+        }
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the canonical configuration."""
+        return identity(self.canonical())
+
+    @property
+    def name(self) -> str:
+        """For people: `gradvac(beta=0.1) on multimnist/digits, seed 0`."""
+        return f"{method_label(self.method, self.parameters, self.granularity, self.jacobian_dtype)} on {self.place}"
+
+    @property
+    def place(self) -> str:
+        """`multimnist/digits, seed 0`."""
+        return f"{self.task}/{self.variant}, seed {self.seed}"
+
+    def folder(self, results: Path) -> Path:
+        """Where the cell's record stands under `results`."""
+        protocol = f"{self.protocol.name}@{self.protocol.version}" + ("-modified" if self.protocol.modified else "")
+        return results / self.task / self.variant / protocol / self.method / f"seed{self.seed}-{self.id}"
+
+
+def identity(canonical: Mapping[str, Any]) -> str:
+    """The identity of a canonical configuration."""
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def method_label(
+    method: str, parameters: Mapping[str, Any], granularity: str | None, jacobian_dtype: str | None
+) -> str:
+    """The method with what differs from its defaults: `gradvac(beta=0.1, all_layer)`."""
+    defaults = default_parameters(method)
+    changed = [f"{k}={_short(v)}" for k, v in parameters.items() if k not in defaults or defaults[k] != _plain(v)]
+    changed += [word for word in (granularity, jacobian_dtype) if word not in (None, "whole_model")]
+    return f"{method}({', '.join(changed)})" if changed else method
+
+
+_defaults: dict[str, dict[str, Any]] = {}
+
+
+def default_parameters(method: str) -> dict[str, Any]:
+    """The default hyper-parameters of a method; none for one that is not installed here."""
+    if method not in _defaults:
+        from mtlbench.signature import parameters
+
+        try:
+            declared = parameters(methods.load(method))
+        except UsageError:
+            declared = {}
+        _defaults[method] = {name: _plain(p.default) for name, p in declared.items() if not p.required}
+    return _defaults[method]
+
+
+@dataclass
+class Request:
+    """What the words of `mtlbench run` ask for."""
+
+    cells: list[Cell]
+    results: Path = Path("results")
+    jobs: int | None = None
+    data_root: Path | None = None
+    device: str = "cpu"
+    time_limit: float | None = None
+    """Seconds of training a cell may take, over all its resumptions."""
+    checkpoint_steps: int | None = None
+    """Steps between checkpoints, besides the one at every evaluation."""
+    plugins: list[Path] = field(default_factory=list)
+
+
+def parse(words: Sequence[str], plugins: Sequence[Path] = ()) -> Request:
+    """Validate the words of a run and expand them to cells, ordered by task, seed and method.
+
+    Raises:
+        UsageError: an unknown key or name, a bad value, a grid without cells; nothing has been written.
+    """
+    axes = read_words(words)
+    if "method" not in axes:
+        raise UsageError(f"Which method? Say method=NAME; known: {', '.join(methods.names())}.")
+    if "task" not in axes:
+        raise UsageError(f"Which task? Say task=NAME or task=NAME/VARIANT; known: {', '.join(tasks.names())}.")
+    return Request(cells=_expand(axes), plugins=list(plugins), **_run_options(axes))
+
+
+def read_words(words: Sequence[str], keys: Iterable[str] = (*CELL_KEYS, *RUN_KEYS)) -> dict[str, list[Any]]:
+    """`key=value` words, after at most one YAML file of the same keys, as key -> list of values.
+
+    `a,b` lists and `0..4` ranges give several values; `[a, b]` is one value that is a list.
+    """
+    allowed = tuple(keys)
+    axes: dict[str, list[Any]] = {}
+    for position, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if not equals:
+            if position == 0 and word.endswith((".yaml", ".yml")):
+                axes.update(_read_file(Path(word), allowed))
+                continue
+            raise UsageError(f"{word!r} is not a key=value word. Keys: {', '.join(allowed)}.")
+        _check_key(key, allowed)
+        axes[key] = _values(key, value)
+    return axes
+
+
+def _check_key(key: str, allowed: Sequence[str]) -> None:
+    prefix = key.split(".")[0]
+    if key not in allowed and not ("." in key and prefix in ("method", "protocol") and prefix in allowed):
+        raise unknown("key", key, [*allowed, *(f"{p}.KEY" for p in ("method", "protocol") if p in allowed)])
+
+
+def _read_file(path: Path, allowed: Sequence[str]) -> dict[str, list[Any]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must map keys to values, such as `method: [gradvac, uniform]`.")
+    axes: dict[str, list[Any]] = {}
+    for key, value in content.items():
+        _check_key(str(key), allowed)
+        items = value if isinstance(value, list) else [value]
+        axes[key] = [v for item in items for v in (_values(key, item) if isinstance(item, str) else [item])]
+    return axes
+
+
+def _values(key: str, text: str) -> list[Any]:
+    values: list[Any] = []
+    for part in re.split(r",(?![^\[]*\])", text):
+        part = part.strip()
+        bounds = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", part)
+        if bounds:
+            low, high = int(bounds[1]), int(bounds[2])
+            if high < low:
+                raise UsageError(f"{key}={part} is an empty range: the grid would have no cells.")
+            if high - low >= LARGEST_GRID:
+                raise UsageError(f"{key}={part} has more than {LARGEST_GRID} values.")
+            values.extend(range(low, high + 1))
+        elif part.startswith("[") and part.endswith("]"):
+            values.append([item.strip() for item in part[1:-1].split(",") if item.strip()])
+        elif part:
+            values.append(part)
+    if not values:
+        raise UsageError(f"{key}= has no value: the grid would have no cells.")
+    return values
+
+
+def _expand(axes: Mapping[str, list[Any]]) -> list[Cell]:
+    chosen = [str(name) for name in axes["method"]]
+    for name in chosen:
+        methods.load(name)
+    method_axes = {key.removeprefix("method."): v for key, v in axes.items() if key.startswith("method.")}
+    protocol_axes = {key.removeprefix("protocol."): v for key, v in axes.items() if key.startswith("protocol.")}
+    _check_parameters(chosen, method_axes)
+    cells: dict[str, Cell] = {}
+    for word in axes["task"]:
+        task, _, variant = str(word).partition("/")
+        tasks.entry(task)
+        for protocol_name in axes.get("protocol", [None]):
+            for overrides in _product(protocol_axes):
+                variant_name, protocol = resolve(task, variant or None, protocol_name, overrides)
+                for seed, name in itertools.product(axes.get("seed", [0]), chosen):
+                    for cell in _method_cells(name, method_axes, axes):
+                        full = Cell(task=task, variant=variant_name, protocol=protocol, seed=_seed(seed), **cell)
+                        cells[full.id] = full
+                        if len(cells) > LARGEST_GRID:
+                            raise UsageError(f"The grid has more than {LARGEST_GRID} cells.")
+    return list(cells.values())
+
+
+def _check_parameters(chosen: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Every `method.KEY` must be a parameter of at least one of the chosen methods."""
+    from mtlbench.signature import parameters
+
+    known = {name: list(parameters(methods.load(name))) for name in chosen}
+    for key in given:
+        if not any(key in names for names in known.values()):
+            allowed = [f"method.{p}" for names in known.values() for p in names]
+            hint = "" if allowed else f"{', '.join(chosen)} take no parameters."
+            raise unknown(f"parameter of {', '.join(chosen)}:", f"method.{key}", set(allowed), hint)
+
+
+def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The distinct settings of one method in the grid."""
+    from mtlbench.grouping import GRANULARITIES
+    from mtlbench.kinds import LossWeighting
+    from mtlbench.signature import parameters, validated
+
+    cls = methods.load(name)
+    own = {key: values for key, values in given.items() if key in parameters(cls)}
+    gradients = not issubclass(cls, LossWeighting)
+    cells = []
+    for values in _product(own):
+        settings = {key: _plain(value) for key, value in validated(name, cls, values).items()}
+        cls(**validated(name, cls, values))
+        for granularity, dtype in itertools.product(
+            axes.get("granularity", ["whole_model"]), axes.get("jacobian_dtype", [None])
+        ):
+            if granularity not in GRANULARITIES:
+                raise unknown("granularity", str(granularity), GRANULARITIES)
+            if dtype not in (None, "none", *JACOBIAN_DTYPES):
+                raise unknown("jacobian_dtype", str(dtype), JACOBIAN_DTYPES)
+            cells.append(
+                {
+                    "method": name,
+                    "parameters": settings,
+                    "granularity": granularity if gradients else None,
+                    "jacobian_dtype": dtype if gradients and dtype not in ("none", "float32") else None,
+                }
+            )
+    return cells
+
+
+def _product(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _seed(value: Any) -> int:
+    return int(_number("seed", value, whole=True, least=0))
+
+
+def _number(key: str, value: Any, whole: bool, least: float) -> float:
+    kind = "a whole number" if whole else "a number"
+    try:
+        number = int(str(value)) if whole else float(str(value))
+    except ValueError:
+        number = float("nan")
+    if not number >= least:
+        raise UsageError(f"{key}={value} is not allowed: {key} is {kind}, at least {least:g}.")
+    return number
+
+
+def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
+    single: dict[str, Any] = {}
+    for key in RUN_KEYS:
+        if key in axes:
+            if len(axes[key]) != 1:
+                raise UsageError(f"{key} takes one value, not {len(axes[key])}.")
+            single[key] = axes[key][0]
+    for key in ("jobs", "checkpoint_steps"):
+        if key in single:
+            single[key] = int(_number(key, single[key], whole=True, least=1))
+    if "time_limit" in single:
+        single["time_limit"] = _number("time_limit", single["time_limit"], whole=False, least=1e-9)
+    for key in ("results", "data_root"):
+        if key in single:
+            single[key] = Path(str(single[key])).expanduser()
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device := str(single.get("device", "cpu"))):
+        raise UsageError(f"device={device} is not allowed: it is cpu, cuda, cuda:0 or mps.")
+    return single
+
+
+def _plain(value: Any) -> Any:
+    """A hyper-parameter as JSON keeps it."""
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")

@@ -1,0 +1,211 @@
+"""What a cell leaves on disk: its record, or why there is none; reading them back."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from mtlbench.config import identity, method_label
+from mtlbench.errors import UsageError
+from mtlbench.protocol import Strict
+from mtlbench.storage import is_locked, write_atomically
+
+RECORD = "record.json"
+FAILURE = "failure.json"
+CHECKPOINT = "checkpoint.pt"
+
+Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+Scores = dict[str, dict[str, dict[str, Finite]]]
+"""Split -> objective -> metric -> value."""
+Status = Literal["finished", "diverged", "oom", "timeout", "error"]
+
+
+class MetricInfo(Strict):
+    """A metric as its task declared it when the cell ran."""
+
+    name: str
+    higher_is_better: bool
+    unit: str
+
+
+class ObjectiveInfo(Strict):
+    """An objective and its metrics, the main one first."""
+
+    name: str
+    metrics: tuple[MetricInfo, ...]
+
+
+class Evaluation(Strict):
+    """One point of the curves."""
+
+    epoch: int
+    """Completed epochs."""
+    step: int
+    """Completed optimiser steps."""
+    losses: dict[str, Finite]
+    """Mean training loss of each objective since the previous evaluation."""
+    scores: Scores
+
+
+class Cost(Strict):
+    """What the cell cost, evaluation apart from training."""
+
+    steps: int
+    seconds_per_step: float
+    """Median over blocks of steps; loading the batch, forward, backward, method and optimiser."""
+    seconds_training: float
+    seconds_evaluation: float
+    peak_memory_bytes: int
+    memory: Literal["process", "device"]
+    """Whether the peak is the process's resident memory (CPU) or the device's allocated memory."""
+
+
+class Provenance(Strict):
+    """Where the numbers came from; not part of the cell's identity."""
+
+    started: str
+    """ISO 8601, UTC."""
+    finished: str
+    resumed: int
+    """How often the cell went on from a checkpoint."""
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    """Whether files differed from `commit`."""
+    method_digest: str
+    """SHA-256 of the method's source file."""
+    data_digest: str
+    host: str
+    """A hash of the host's name: equal for runs whose times can be compared."""
+    hardware: str
+    device: str
+    threads: int
+
+
+class CellInfo(Strict):
+    """The cell's canonical configuration (`mtlbench.config.Cell`)."""
+
+    method: str
+    parameters: dict[str, Any]
+    task: str
+    variant: str
+    protocol: dict[str, Any]
+    seed: int
+    granularity: str | None
+    jacobian_dtype: str | None
+
+
+class Record(Strict):
+    """What one cell leaves on disk.
+
+    `record.json` holds a finished cell; it appears by an atomic rename and is the only sign of "done". A cell
+    that failed leaves the same content, as far as it came, in `failure.json`.
+    """
+
+    schema_version: Literal[1] = 1
+    id: str
+    status: Status
+    reason: str = ""
+    """Why the cell did not finish; empty for a finished one."""
+    cell: CellInfo
+    separate_models: bool = False
+    """Whether every objective was trained by a model of its own, whose epochs are then selected apart."""
+    objectives: tuple[ObjectiveInfo, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    cost: Cost | None = None
+    provenance: Provenance | None = None
+    diagnostics: dict[str, Finite] = {}
+    """What the method says of its run, such as the share of visits that Gradient Vaccine corrected."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_whole(self) -> Record:
+        if identity(self.cell.model_dump()) != self.id:
+            raise ValueError("the id is not that of the configuration")
+        if self.status == "finished" and not (self.evaluations and self.cost and self.provenance and self.objectives):
+            raise ValueError("a finished record needs objectives, evaluations, cost and provenance")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The method with what differs from its defaults."""
+        c = self.cell
+        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype)
+
+    @property
+    def protocol_label(self) -> str:
+        """`cpu@1`, with the overridden keys if any."""
+        p = self.cell.protocol
+        return f"{p['name']}@{p['version']}" + "".join(f"+{k}={v}" for k, v in sorted(p["modified"].items()))
+
+    def save(self, folder: Path) -> None:
+        """Write the record (or the failure) of a cell; raises `OSError` if the disk does not take it."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
+        write_atomically(folder / (RECORD if self.status == "finished" else FAILURE), text.encode())
+
+
+class Unreadable(UsageError):
+    """A record file that is not whole."""
+
+
+def load(path: Path) -> Record:
+    """Read a `record.json` or `failure.json`; raises `Unreadable` naming the file and what is wrong with it."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{path} is not a whole record: {where + ': ' if where else ''}{first['msg']}") from error
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
+
+
+@dataclass
+class Scan:
+    """All cells under a results folder, by what stands in their folders."""
+
+    finished: list[Record] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
+    running: list[Path] = field(default_factory=list)
+    """Folders of cells that a process is training now."""
+    interrupted: list[Path] = field(default_factory=list)
+    """Folders of cells that were started and will go on when they are asked for again."""
+    unreadable: list[str] = field(default_factory=list)
+    """One message for each record that is not whole."""
+
+
+def scan(results: Path) -> Scan:
+    """Read everything under `results`; unreadable records are reported, never raised."""
+    found = Scan()
+    for folder in sorted(_cell_folders(results)):
+        for name, place in ((RECORD, found.finished), (FAILURE, found.failed)):
+            if (folder / name).exists():
+                try:
+                    place.append(load(folder / name))
+                except Unreadable as error:
+                    found.unreadable.append(str(error))
+                break
+        else:
+            (found.running if is_locked(folder) else found.interrupted).append(folder)
+    return found
+
+
+def records(results: str | Path = "results") -> list[Record]:
+    """Every finished record under `results`; warns about each file that is not whole."""
+    found = scan(Path(results))
+    for message in found.unreadable:
+        warnings.warn(message, stacklevel=2)
+    return found.finished
+
+
+def _cell_folders(results: Path) -> Iterator[Path]:
+    marks = {RECORD, FAILURE, CHECKPOINT, "log.txt", ".lock"}
+    for folder, _, files in os.walk(results):
+        if marks.intersection(files) and Path(folder).name.startswith("seed"):
+            yield Path(folder)

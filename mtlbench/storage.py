@@ -1,0 +1,102 @@
+"""Files that are whole or absent, and locks that a killed process lets go of."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from mtlbench.errors import UsageError
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object] | bytes) -> None:
+    """Write a file so that at every moment the old content or the new one stands, whole.
+
+    Args:
+        path: the target; its folder must exist.
+        write: the content, or a function that writes it to an open binary file.
+
+    Raises:
+        OSError: the disk is full or read-only; the target is as it was and no temporary file is left.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if isinstance(write, bytes):
+                file.write(write)
+            else:
+                write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of a process that was killed while writing; call with the folder's lock held."""
+    for leftover in folder.glob(".*"):
+        if leftover.is_file() and leftover.name != ".lock":
+            leftover.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename an unreadable file so that it is kept but no longer read; returns its new name."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.corrupt{number}")).exists():
+        number += 1
+    path.replace(kept)
+    return kept
+
+
+def require_writable(folder: Path) -> None:
+    """Make `folder` and try to write in it; raises `UsageError` if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"Results cannot be written to {folder}: {error.strerror}. Name another folder: results=DIR."
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of `folder` while open; yields False, at once, if another process holds it."""
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of `folder` now."""
+    if not (folder / ".lock").exists():
+        return False
+    with contextlib.suppress(OSError), locked(folder) as mine:
+        return not mine
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

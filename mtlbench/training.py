@@ -1,0 +1,483 @@
+"""One cell: loop, evaluation, checkpoint, resume; the same result whether or not it was interrupted."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench import provenance, registry
+from mtlbench.backward import Backward
+from mtlbench.config import Cell
+from mtlbench.errors import Diverged, UsageError
+from mtlbench.kinds import Method
+from mtlbench.protocol import Optimizer, Protocol, Schedule
+from mtlbench.record import (
+    CHECKPOINT,
+    CellInfo,
+    Cost,
+    Evaluation,
+    MetricInfo,
+    ObjectiveInfo,
+    Record,
+    Status,
+)
+from mtlbench.storage import set_aside, write_atomically
+from mtlbench.task import Task
+
+CHECKPOINT_FORMAT = 1
+SPLITS = ("val", "test")
+_BLOCK_STEPS = 10
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a cell stands, told after every block of steps."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    scores: dict[str, float] = field(default_factory=dict)
+    """After an evaluation: validation score of each objective's main metric."""
+
+
+class Interrupted(Exception):
+    """The cell was asked to stop and has saved its checkpoint."""
+
+
+class TimeLimit(Exception):
+    """The cell used up its time limit and has saved its checkpoint."""
+
+
+def stream(seed: int, name: str, index: int = 0) -> int:
+    """The seed of a named stream of randomness: `init`, `data` by epoch, `noise` by step, `method`.
+
+    Streams depend on the cell's seed alone, so that at equal seed all methods start from the same weights, see
+    the same batches and draw the same dropout masks.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}/{index}".encode()).digest()[:8]) >> 1
+
+
+def run_cell(
+    cell: Cell,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    time_limit: float | None = None,
+    checkpoint_steps: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Record:
+    """Train and evaluate one cell in this process, going on from the checkpoint in `folder` if there is one.
+
+    The record is returned, not written: that is the caller's last act.
+
+    Args:
+        cell: what to train.
+        folder: where checkpoints are kept.
+        device: a torch device.
+        data_root: the folder of the real data sets.
+        time_limit: seconds that training may take, over all resumptions.
+        checkpoint_steps: steps between checkpoints, besides the one at every evaluation.
+        on_progress: called after every block of steps.
+        should_stop: asked after every block of steps; True saves a checkpoint and raises `Interrupted`.
+
+    Returns:
+        The record; a cell that diverged, ran out of memory or out of time has that status and the reason.
+
+    Raises:
+        UsageError: data that is missing, a method or granularity that does not fit the task.
+        OSError: a checkpoint that could not be written.
+        Interrupted: see `should_stop`.
+    """
+    with _settings(cell.protocol.threads):
+        run = _Run(cell, folder, torch.device(device), data_root)
+        status: Status = "finished"
+        reason = ""
+        try:
+            run.train(time_limit, checkpoint_steps, on_progress, should_stop)
+        except Diverged as error:
+            status, reason = "diverged", str(error)
+        except TimeLimit:
+            status, reason = (
+                "timeout",
+                f"the time limit of {time_limit:g} s is used up; a higher one goes on from here",
+            )
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            status, reason = "oom", str(error).split("\n")[0] or "out of memory"
+        return run.record(status, reason)
+
+
+class _Joint:
+    """One model for all objectives, or for one of them, with its optimiser and its backward pass."""
+
+    def __init__(self, cell: Cell, task: Task, model: nn.Module, method: Method, objectives: Sequence[int]) -> None:
+        self.task = task
+        self.model = model
+        self.objectives = objectives
+        self.protocol = cell.protocol
+        dtype = DTYPES[cell.jacobian_dtype] if cell.jacobian_dtype else None
+        self.backward = Backward(
+            method,
+            task.shared(model),
+            cell.granularity or "whole_model",
+            len(objectives),
+            jacobian_dtype=dtype,
+        )
+        self.trained = [*model.parameters(), *method.parameters()]
+        self.optimizer = _optimizer(cell.protocol.optimizer, self.trained)
+
+    def step(self, batch: Any, learning_rate: float) -> dict[int, Tensor]:
+        """One optimiser step; the detached losses by objective."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        present = [k for k in self.task.present(batch) if k in self.objectives]
+        if not present:
+            return {}
+        rows = [self.objectives.index(k) for k in present]
+        losses = self.backward(self.task.losses(self.model, batch, present), rows)
+        if self.protocol.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
+        self.optimizer.step()
+        return dict(zip(present, losses.unbind(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "backward": self.backward.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.backward.load_state_dict(state["backward"])
+
+
+@dataclass
+class _Log:
+    """What has been measured so far; saved with every checkpoint."""
+
+    step: int = 0
+    evaluations: list[Evaluation] = field(default_factory=list)
+    loss_sums: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    loss_counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    block_seconds: list[float] = field(default_factory=list)
+    """Seconds per step of each block of steps."""
+    seconds_training: float = 0.0
+    seconds_evaluation: float = 0.0
+    peak_memory: int = 0
+    resumed: int = 0
+    started: str = field(default_factory=provenance.now)
+
+
+class _Run:
+    """The state of one cell in training."""
+
+    def __init__(self, cell: Cell, folder: Path, device: torch.device, data_root: Path | None) -> None:
+        self.cell = cell
+        self.device = device
+        self.checkpoint = folder / CHECKPOINT
+        protocol = cell.protocol
+        self.task = registry.task_class(cell.task)(cell.variant, protocol, data_root, device)
+        count = len(self.task.objectives)
+        _seed_torch(stream(cell.seed, "init"), device)
+        model = self.task.model().to(device)
+        method = registry.method(cell.method, **cell.parameters).seed(stream(cell.seed, "method"))
+        self.method = method
+        if method.separate_models:
+            self.parts = [
+                _Joint(cell, self.task, copy.deepcopy(model), registry.method("uniform"), [k]) for k in range(count)
+            ]
+        else:
+            self.parts = [_Joint(cell, self.task, model, method.to(device), range(count))]
+        self.total_steps = protocol.epochs * self.task.steps_per_epoch
+        self.log = _Log()
+        self.log.loss_sums = torch.zeros(count, dtype=torch.float64, device=device)
+        self.log.loss_counts = torch.zeros(count, dtype=torch.float64)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self._resume()
+
+    def train(
+        self,
+        time_limit: float | None,
+        checkpoint_steps: int | None,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Train to the end of the protocol, from wherever the log stands."""
+        log, protocol, task = self.log, self.cell.protocol, self.task
+        per_epoch = task.steps_per_epoch
+        on_progress(Progress(log.step, self.total_steps, log.step // per_epoch))
+        for part in self.parts:
+            part.model.train()
+        for epoch in range(log.step // per_epoch, protocol.epochs):
+            generator = torch.Generator().manual_seed(stream(self.cell.seed, "data", epoch))
+            batches = itertools.islice(task.batches(epoch, generator), log.step - epoch * per_epoch, None)
+            block, clock = 0, time.perf_counter()
+            for batch in batches:
+                self._step(batch)
+                block += 1
+                end_of_epoch = log.step == (epoch + 1) * per_epoch
+                due = checkpoint_steps is not None and log.step % checkpoint_steps == 0
+                if block < _BLOCK_STEPS and not end_of_epoch and not due:
+                    continue
+                _synchronize(self.device)
+                elapsed = time.perf_counter() - clock
+                log.block_seconds.append(elapsed / block)
+                log.seconds_training += elapsed
+                block = 0
+                stop = should_stop()
+                out_of_time = time_limit is not None and log.seconds_training > time_limit
+                if (due or stop or out_of_time) and not end_of_epoch:
+                    self._save()
+                on_progress(Progress(log.step, self.total_steps, epoch))
+                if not end_of_epoch:
+                    _stop_if(stop, out_of_time)
+                clock = time.perf_counter()
+            if log.step != (epoch + 1) * per_epoch:
+                raise UsageError(
+                    f"task {self.cell.task} yielded {log.step - epoch * per_epoch} batches in epoch {epoch} "
+                    f"but states steps_per_epoch={per_epoch}."
+                )
+            if (epoch + 1) % protocol.evaluate_every == 0 or epoch + 1 == protocol.epochs:
+                self._evaluate(epoch + 1)
+                scores = log.evaluations[-1].scores["val"]
+                main = {o.name: scores[o.name][o.metrics[0].name] for o in task.objectives}
+                self._save()
+                on_progress(Progress(log.step, self.total_steps, epoch + 1, main))
+            last = log.step == self.total_steps
+            _stop_if(
+                should_stop() and not last,
+                time_limit is not None and log.seconds_training > time_limit and not last,
+            )
+
+    def record(self, status: Status, reason: str) -> Record:
+        """The record of what has been done so far."""
+        log, task = self.log, self.task
+        self._note_memory()
+        blocks = sorted(log.block_seconds)
+        cost = Cost(
+            steps=log.step,
+            seconds_per_step=blocks[len(blocks) // 2] if blocks else 0.0,
+            seconds_training=log.seconds_training,
+            seconds_evaluation=log.seconds_evaluation,
+            peak_memory_bytes=log.peak_memory,
+            memory="device" if self.device.type == "cuda" else "process",
+        )
+        return Record(
+            id=self.cell.id,
+            status=status,
+            reason=reason,
+            cell=CellInfo(**self.cell.canonical()),
+            separate_models=self.method.separate_models,
+            objectives=tuple(
+                ObjectiveInfo(
+                    name=o.name,
+                    metrics=tuple(
+                        MetricInfo(name=m.name, higher_is_better=m.higher_is_better, unit=m.unit) for m in o.metrics
+                    ),
+                )
+                for o in task.objectives
+            ),
+            evaluations=tuple(log.evaluations),
+            cost=cost,
+            provenance=provenance.collect(
+                type(self.method),
+                task.data_digest,
+                self.device,
+                log.started,
+                log.resumed,
+                self.cell.protocol.threads,
+            ),
+            diagnostics={k: v for k, v in self.method.report().items() if math.isfinite(v)},
+        )
+
+    def _step(self, batch: Any) -> None:
+        log, protocol = self.log, self.cell.protocol
+        rate = protocol.optimizer.lr * learning_rate_factor(
+            protocol.schedule, log.step, self.task.steps_per_epoch, self.total_steps
+        )
+        noise = stream(self.cell.seed, "noise", log.step)
+        autocast = (
+            torch.autocast(self.device.type, torch.bfloat16)
+            if protocol.autocast and self.device.type == "cuda"
+            else nullcontext()
+        )
+        for part in self.parts:
+            _seed_torch(noise, self.device)
+            with autocast:
+                losses = part.step(batch, rate)
+            for k, loss in losses.items():
+                log.loss_sums[k] += loss
+                log.loss_counts[k] += 1
+        log.step += 1
+
+    def _evaluate(self, epoch: int) -> None:
+        log, names = self.log, [o.name for o in self.task.objectives]
+        clock = time.perf_counter()
+        scores: dict[str, dict[str, dict[str, float]]] = {split: {} for split in SPLITS}
+        with torch.inference_mode():
+            for part in self.parts:
+                part.model.eval()
+                for split in SPLITS:
+                    found = self.task.evaluate(part.model, split, list(part.objectives))
+                    scores[split].update({name: dict(metrics) for name, metrics in found.items()})
+                part.model.train()
+        for split, by_objective in scores.items():
+            for name, metrics in by_objective.items():
+                for metric, value in metrics.items():
+                    if not math.isfinite(value):
+                        raise Diverged(f"{metric} of {name} on {split} is {value} after epoch {epoch}.")
+        means = (log.loss_sums.cpu() / log.loss_counts).tolist()
+        losses = {n: mean for n, mean in zip(names, means, strict=True) if math.isfinite(mean)}
+        log.loss_sums.zero_()
+        log.loss_counts.zero_()
+        log.evaluations.append(Evaluation(epoch=epoch, step=log.step, losses=losses, scores=scores))
+        _synchronize(self.device)
+        log.seconds_evaluation += time.perf_counter() - clock
+
+    def _note_memory(self) -> None:
+        used = provenance.peak_memory(self.device)
+        self.log.peak_memory = max(self.log.peak_memory, used)
+
+    def _save(self) -> None:
+        self._note_memory()
+        log = self.log
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "cell": self.cell.id,
+            "parts": [part.state_dict() for part in self.parts],
+            "method": self.method.state_dict(),
+            "step": log.step,
+            "evaluations": [e.model_dump(mode="json") for e in log.evaluations],
+            "loss_sums": log.loss_sums,
+            "loss_counts": log.loss_counts,
+            "block_seconds": torch.tensor(log.block_seconds, dtype=torch.float64),
+            "seconds_training": log.seconds_training,
+            "seconds_evaluation": log.seconds_evaluation,
+            "peak_memory": log.peak_memory,
+            "resumed": log.resumed,
+            "started": log.started,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        # A digest in front: a file that was damaged on disk must never be taken for a checkpoint.
+        write_atomically(self.checkpoint, hashlib.sha256(content).digest() + content)
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint; one that is damaged is kept under another name and not used."""
+        if not self.checkpoint.exists():
+            return
+        try:
+            state = _read_checkpoint(self.checkpoint, self.cell.id, self.device)
+        except Exception as error:
+            kept = set_aside(self.checkpoint)
+            warnings.warn(f"{self.checkpoint} is damaged ({error}); kept as {kept.name}, starting again.", stacklevel=2)
+            return
+        try:
+            for part, stored in zip(self.parts, state["parts"], strict=True):
+                part.load_state_dict(stored)
+            self.method.load_state_dict(state["method"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            kept = set_aside(self.checkpoint)
+            raise UsageError(
+                f"{self.checkpoint} does not fit the model as it is now ({str(error).splitlines()[0]}). It is kept as "
+                f"{kept.name}; the same command starts the cell again."
+            ) from error
+        self.log = _Log(
+            step=state["step"],
+            evaluations=[Evaluation.model_validate(e) for e in state["evaluations"]],
+            loss_sums=state["loss_sums"],
+            loss_counts=state["loss_counts"].cpu(),
+            block_seconds=state["block_seconds"].tolist(),
+            seconds_training=state["seconds_training"],
+            seconds_evaluation=state["seconds_evaluation"],
+            peak_memory=state["peak_memory"],
+            resumed=state["resumed"] + 1,
+            started=state["started"],
+        )
+
+
+def _read_checkpoint(path: Path, cell: str, device: torch.device) -> dict[str, Any]:
+    content = path.read_bytes()
+    digest, body = content[:32], content[32:]
+    if hashlib.sha256(body).digest() != digest:
+        raise ValueError("its checksum does not match")
+    state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    if state["format"] != CHECKPOINT_FORMAT or state["cell"] != cell:
+        raise ValueError("it is of another version or of another cell")
+    return dict(state)
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """What the learning rate is multiplied by in `step` (from 0); see `Schedule`."""
+    warm = schedule.warmup_steps
+    if step < warm:
+        return (step + 1) / warm
+    if schedule.name == "step":
+        return float(schedule.factor ** (step // steps_per_epoch // schedule.every_epochs))
+    if schedule.name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
+    if schedule.name == "inverse_sqrt":
+        return math.sqrt(max(1, warm) / (step + 1))
+    return 1.0
+
+
+def _optimizer(given: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if given.name == "sgd":
+        return torch.optim.SGD(parameters, given.lr, momentum=given.momentum, weight_decay=given.weight_decay)
+    kind = torch.optim.Adam if given.name == "adam" else torch.optim.AdamW
+    return kind(parameters, given.lr, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay)
+
+
+def _stop_if(stop: bool, out_of_time: bool) -> None:
+    if stop:
+        raise Interrupted
+    if out_of_time:
+        raise TimeLimit
+
+
+def _seed_torch(seed: int, device: torch.device) -> None:
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class _settings:
+    """Threads as the protocol says while a cell runs in this process; what was set before comes back after."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        self._random = torch.get_rng_state()
+        torch.set_num_threads(self._threads)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._before)
+        torch.set_rng_state(self._random)

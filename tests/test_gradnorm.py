@@ -1,0 +1,163 @@
+"""GradNorm: the first update by hand, its definition by autograd, its state, and what trains the model."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mtlbench
+from mtlbench.errors import UsageError
+
+
+def diagonal(*norms):
+    """A Gramian of orthogonal gradients with these norms."""
+    return torch.diag(torch.tensor(norms, dtype=torch.float64) ** 2)
+
+
+def losses(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def next_weights_by_autograd(weight, norms, loss, first, alpha, lr):
+    """One step on sum_i |G_i - Gbar r_i^alpha| / Gbar with Gbar and r constant, then renormalised to sum K."""
+    leaf = weight.clone().requires_grad_()
+    weighted = leaf * norms
+    mean = weighted.mean().detach()
+    rates = loss / first
+    wanted = mean * (rates / rates.mean()) ** alpha
+    ((weighted - wanted).abs().sum() / mean).backward()
+    moved = (weight - lr * leaf.grad).clamp(min=1e-3)
+    return moved * len(weight) / moved.sum()
+
+
+def test_the_first_update_by_hand():
+    # Norms 1 and 3, mean 2. All rates are 1 at first, so objective 0 is below and 1 above the wanted 2:
+    # slopes -1/2 and +3/2, weights 1 + .1/2 and 1 - .3/2, divided by their mean .95.
+    method = mtlbench.method("gradnorm", alpha=1.5, lr=0.1)
+    assert method.weights(diagonal(1, 3), losses(5, 7)).tolist() == [1.0, 1.0]
+    assert method.weight.tolist() == pytest.approx([1.05 / 0.95, 0.85 / 0.95], rel=1e-12)
+    assert method.initial_loss.tolist() == [5.0, 7.0]
+
+
+def test_the_second_update_by_hand_favours_the_objective_that_trains_slower():
+    # Equal norms; losses fall to 1/2 and 1/4: rates .5 and .25, relative 4/3 and 2/3.
+    method = mtlbench.method("gradnorm", alpha=1.0, lr=0.03)
+    method.weights(diagonal(2, 2), losses(1, 1))
+    assert method.weight.tolist() == [1.0, 1.0]  # nothing to correct: the slope is zero
+    method.weights(diagonal(2, 2), losses(0.5, 0.25))
+    assert method.weight.tolist() == pytest.approx([1.03, 0.97], rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.5])
+def test_every_update_is_a_gradient_step_on_the_published_objective(k, alpha):
+    rng = torch.Generator().manual_seed(k)
+    method = mtlbench.method("gradnorm", alpha=alpha, lr=0.01)
+    expected, first = torch.ones(k, dtype=torch.float64), None
+    for _ in range(60):
+        rows = torch.randn(k, 30, generator=rng, dtype=torch.float64) * torch.linspace(0.5, 2, k)[:, None]
+        loss = 0.1 + torch.rand(k, generator=rng, dtype=torch.float64)
+        first = loss if first is None else first
+        used = method.weights(rows @ rows.T, loss)
+        torch.testing.assert_close(used, expected, rtol=1e-10, atol=0)
+        expected = next_weights_by_autograd(expected, rows.norm(dim=1), loss, first, alpha, 0.01)
+
+
+def test_with_alpha_zero_weighted_norms_become_equal():
+    method = mtlbench.method("gradnorm", alpha=0.0, lr=1e-3)
+    for _ in range(3000):
+        weights = method.weights(diagonal(1, 2, 4), losses(1, 1, 1))
+    assert (weights * losses(1, 2, 4)).numpy() == pytest.approx(np.full(3, 12 / 7), rel=2e-2)
+
+
+def test_norms_of_all_groups_count_together_and_every_group_gets_the_same_weights():
+    one, grouped = (mtlbench.method("gradnorm", layer="all", lr=0.1) for _ in range(2))
+    for _ in range(3):
+        weights = grouped.weights(torch.stack([diagonal(3, 4), diagonal(4, 3), diagonal(0, 12)]), losses(1, 2))
+        expected = one.weights(diagonal(5, 13), losses(1, 2))
+        torch.testing.assert_close(weights, expected.expand(3, 2), rtol=1e-12, atol=0)
+
+
+def test_weights_sum_to_k_and_stay_above_their_floor_whatever_the_norms():
+    rng = torch.Generator().manual_seed(3)
+    method = mtlbench.method("gradnorm", lr=0.5)
+    for step in range(500):
+        scale = 10 ** (12 * torch.rand(4, generator=rng, dtype=torch.float64) - 6)
+        method.weights(torch.diag(scale**2), 0.01 + torch.rand(4, generator=rng, dtype=torch.float64))
+        assert method.weight.sum().item() == pytest.approx(4, rel=1e-12)
+        assert method.weight.min().item() >= 1e-3 * (1 - 1e-12), step
+
+
+def test_absent_objectives_keep_weight_and_first_loss_and_the_present_ones_keep_their_sum():
+    method = mtlbench.method("gradnorm", lr=0.1)
+    method.begin(4, 1)
+    method.weights(diagonal(1, 3), losses(5, 7), present=[1, 3])
+    assert method.weight[[0, 2]].tolist() == [1.0, 1.0]
+    assert method.weight[[1, 3]].tolist() == pytest.approx([1.05 / 0.95, 0.85 / 0.95], rel=1e-12)
+    assert method.initial_loss[[1, 3]].tolist() == [5.0, 7.0]
+    assert method.initial_loss[[0, 2]].isnan().all()
+    before = method.weight.clone()
+    method.weights(diagonal(2, 1, 1), losses(2, 6, 6), present=[0, 1, 2])
+    assert method.weight[3] == before[3]
+    assert method.weight[:3].sum().item() == pytest.approx(before[:3].sum().item(), rel=1e-12)
+    assert method.initial_loss.tolist() == [2.0, 5.0, 6.0, 7.0]
+
+
+def test_objectives_in_another_order_meet_their_own_weights():
+    one, other = mtlbench.method("gradnorm", lr=0.1), mtlbench.method("gradnorm", lr=0.1)
+    for step in range(6):
+        a, b = 1.0 + step, 3.0
+        one.weights(diagonal(a, b), losses(b, a))
+        if step % 2:
+            other.weights(diagonal(b, a), losses(a, b), present=[1, 0])
+        else:
+            other.weights(diagonal(a, b), losses(b, a))
+    torch.testing.assert_close(one.weight, other.weight, rtol=1e-12, atol=0)
+
+
+def test_the_model_is_trained_by_the_weighted_losses_heads_included():
+    torch.manual_seed(0)
+    trunk, heads = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double(), [nn.Linear(2, 1).double() for _ in range(2)]
+    x = torch.randn(8, 3, dtype=torch.float64)
+    method = mtlbench.method("gradnorm", lr=0.1)
+    backward = mtlbench.Backward(method, trunk)
+    parameters = [*trunk.parameters(), *(p for head in heads for p in head.parameters())]
+    expected_weight, first = torch.ones(2, dtype=torch.float64), None
+    for _ in range(4):
+        found = [(3**k * head(trunk(x)) - 1).pow(2).mean() for k, head in enumerate(heads)]
+        rows = [torch.autograd.grad(loss, trunk[-1].parameters(), retain_graph=True) for loss in found]
+        norms = torch.stack([torch.cat([g.flatten() for g in row]).norm() for row in rows])
+        values = torch.stack([loss.detach() for loss in found])
+        first = values if first is None else first
+        goal = torch.autograd.grad((expected_weight * torch.stack(found)).sum(), parameters, retain_graph=True)
+        for p in parameters:
+            p.grad = None
+        backward(found)
+        for p, g in zip(parameters, goal, strict=True):
+            torch.testing.assert_close(p.grad, g, rtol=1e-9, atol=1e-12)
+        expected_weight = next_weights_by_autograd(expected_weight, norms, values, first, 1.5, 0.1)
+
+
+@pytest.mark.parametrize("bad", [(0.0, 1.0), (-1.0, 1.0)])
+def test_losses_that_give_no_training_rate_are_refused(bad):
+    with pytest.raises(UsageError, match="gradnorm: needs positive losses"):
+        mtlbench.method("gradnorm").weights(torch.eye(2), losses(*bad))
+
+
+def test_a_loss_that_reaches_zero_later_is_no_error():
+    method = mtlbench.method("gradnorm")
+    method.weights(diagonal(1, 2), losses(1, 1))
+    method.weights(diagonal(1, 0), losses(1, 0))
+    method.weights(diagonal(0, 0), losses(0, 0))
+    assert method.weight.isfinite().all()
+    assert method.weight.sum().item() == pytest.approx(2)
+
+
+def test_objectives_that_are_equal_up_to_rounding_keep_equal_weights():
+    # The sign of the difference would be that of the rounding error, and so depend on the scale.
+    rng = torch.Generator().manual_seed(5)
+    method = mtlbench.method("gradnorm", lr=0.1)
+    for _ in range(200):
+        norm, loss = torch.rand(2, generator=rng, dtype=torch.float64).add(0.1).tolist()
+        method.weights(diagonal(norm, norm, norm * (1 + 1e-15)), losses(loss, loss, loss))
+    torch.testing.assert_close(method.weight, torch.ones(3, dtype=torch.float64), rtol=1e-9, atol=0)
