@@ -91,7 +91,7 @@ class GradVac(mtlbench.GramianWeighting):
         visits = Visits(cosines, self.generator, self.shuffle)
         table = self.target.numpy()
         some = self.present.tolist() != list(range(self.objectives))  # of the objectives, or all in another order
-        chosen = np.ix_(range(self.groups), self.present.numpy(), self.present.numpy()) if some else ...
+        chosen = np.ix_(np.arange(self.groups), self.present.numpy(), self.present.numpy()) if some else ...
         targets = table[chosen].reshape(-1)
         usable = norms.reshape(-1) > 0
         length = usable.astype(np.float64)  # |g'_i| / |g_i|
@@ -115,8 +115,8 @@ class GradVac(mtlbench.GramianWeighting):
             length = grown
             if self.fixed_target is None:
                 targets[visit.entry] = np.where(meet, target + self.beta * (phi - target), target)
-            fired += np.count_nonzero(fire)
-            seen += np.count_nonzero(meet)
+            fired += int(np.count_nonzero(fire))
+            seen += int(np.count_nonzero(meet))
         if some:
             table[chosen] = targets.reshape(table[chosen].shape)
         self.visited.add_(seen)

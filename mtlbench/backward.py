@@ -206,6 +206,7 @@ class Backward:
         if self._last_layer_jacobian is None:
             self._last_layer_jacobian = Jacobian([self._last_layer], self._jacobian_dtype)
         jacobian = self._last_layer_jacobian
+        jacobian.reserve(len(losses))
         for row, loss in enumerate(losses):
             _check_scalar(loss)
             gradients = torch.autograd.grad(loss, self._last_layer, retain_graph=True, allow_unused=True)

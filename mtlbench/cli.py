@@ -254,8 +254,8 @@ def _status(options: argparse.Namespace) -> int:
         counts[key][record.status] += 1
     for status, folders in (("running", found.running), ("interrupted", found.interrupted)):
         for folder in folders:
-            task, variant, protocol, method = folder.relative_to(results).parts[:4]
-            key = (f"{task}/{variant}", protocol, method)
+            parts = folder.relative_to(results).parts
+            key = ("/".join(parts[:2]), *parts[2:4])
             counts.setdefault(key, {}).setdefault(status, 0)
             counts[key][status] += 1
     if not counts and not found.unreadable:
@@ -277,7 +277,7 @@ def _status(options: argparse.Namespace) -> int:
 def _table(options: argparse.Namespace) -> int:
     from mtlbench.config import read_words
     from mtlbench.leaderboard import tables
-    from mtlbench.record import Record, scan
+    from mtlbench.record import scan
     from mtlbench.terminal import show_table
 
     for plugin in options.plugin:

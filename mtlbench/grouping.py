@@ -45,6 +45,7 @@ def group(
     """Split `named` parameters into groups, every parameter in exactly one; the order is that of first appearance.
 
     Args:
+        named: the parameters by their dotted names.
         granularity:
             `whole_model`: one group.
             `enc_dec`: what lies under a module called `encoder`, what lies under `decoder`, and the rest.

@@ -66,7 +66,7 @@ class Jacobian:
 
         The parameters' `.grad` is set aside and put back at the end, whatever happens.
         """
-        self._reserve(rows)
+        self.reserve(rows)
         existing = [p.grad for p in self.parameters]
         handles = []
         try:
@@ -92,8 +92,8 @@ class Jacobian:
                 view.zero_()
 
     def set_row(self, row: int, gradients: Sequence[Tensor | None]) -> None:
-        """Copy one gradient per parameter into `row`; None is zero."""
-        self._reserve(row + 1)
+        """Copy one gradient per parameter into `row`; None is zero. `reserve` all rows before the first."""
+        self.reserve(row + 1)
         self.start_row(row)
         for index, gradient in enumerate(gradients):
             if gradient is not None:
@@ -153,7 +153,8 @@ class Jacobian:
         """Per group, the (rows, P_g) block of the first `rows` rows: views, to be read only."""
         return [self._buffer[:rows, start:stop] for start, stop in self._spans]
 
-    def _reserve(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` rows; what is in the buffer is lost if it grows."""
         if rows > len(self._buffer):
             self._rows = []
             self._buffer = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)  # free before growing
@@ -173,7 +174,11 @@ class Jacobian:
 
     def _store(self, index: int, gradient: Tensor) -> None:
         view = self._rows[self._row][index]
-        view.copy_(gradient.to_dense() if gradient.is_sparse else gradient)
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        if self._reached[index]:  # a nested backward pass (checkpointing) delivers a gradient in several parts
+            view.add_(dense)
+        else:
+            view.copy_(dense)
         self._reached[index] = True
 
     def _chunks(self, rows: int, exact: bool) -> Iterator[tuple[int, Tensor]]:

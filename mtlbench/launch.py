@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -171,11 +172,9 @@ class _Worker:
             text=True,
         )
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died at once; its end is reported below
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died at once; its end is reported below
         self.deadline = float("inf")
         if request.time_limit is not None:
             self.deadline = time.monotonic() + 2 * request.time_limit + _GRACE_SECONDS
@@ -194,10 +193,8 @@ class _Worker:
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
 
 class _Launcher:

@@ -117,9 +117,14 @@ def selected(record: Record) -> dict[str, dict[str, float]]:
     if rule == "last":
         return record.evaluations[-1].scores["test"]
     if not record.separate_models:
-        return max(record.evaluations, key=lambda e: _validation(e, record.objectives)).scores["test"]
-    best = {o.name: max(record.evaluations, key=lambda e, o=o: _validation(e, [o])) for o in record.objectives}
+        return _best(record.evaluations, record.objectives).scores["test"]
+    best = {o.name: _best(record.evaluations, [o]) for o in record.objectives}
     return {name: evaluation.scores["test"][name] for name, evaluation in best.items()}
+
+
+def _best(evaluations: Sequence[Evaluation], objectives: Sequence[ObjectiveInfo]) -> Evaluation:
+    """The evaluation with the best validation score; the earliest of equals."""
+    return max(evaluations, key=lambda evaluation: _validation(evaluation, objectives))
 
 
 def _validation(evaluation: Evaluation, objectives: Sequence[ObjectiveInfo]) -> float:

@@ -121,6 +121,9 @@ def resolve(task: str, variant: str | None, protocol: str | None, overrides: dic
     """The variant (the first one if None) and its protocol (the variant's own if None) with `overrides` applied.
 
     Args:
+        task: its registry name.
+        variant: one of the task's variants.
+        protocol: one of the protocols that are for the variant.
         overrides: dotted keys of the protocol to new values, such as `{"optimizer.lr": 0.01}`.
 
     Raises:

@@ -121,7 +121,7 @@ class Record(Strict):
     evaluations: tuple[Evaluation, ...] = ()
     cost: Cost | None = None
     provenance: Provenance | None = None
-    diagnostics: dict[str, Finite] = {}
+    diagnostics: dict[str, Finite] = pydantic.Field(default_factory=dict)
     """What the method says of its run, such as the share of visits that Gradient Vaccine corrected."""
 
     @pydantic.model_validator(mode="after")

@@ -23,7 +23,7 @@ from mtlbench.backward import Backward
 from mtlbench.config import Cell
 from mtlbench.errors import Diverged, UsageError
 from mtlbench.kinds import Method
-from mtlbench.protocol import Optimizer, Protocol, Schedule
+from mtlbench.protocol import Optimizer, Schedule
 from mtlbench.record import (
     CHECKPOINT,
     CellInfo,

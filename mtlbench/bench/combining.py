@@ -46,15 +46,15 @@ def combination(
 ) -> Bench:
     """Time Gramian, weights and combination for every K, P, layout and method.
 
-    The rows of the Jacobian mix four latent directions with noise, so that about half of the pairs conflict. All
-    layouts of one K and P are held at once, K x P entries each, and all subjects take turns.
+    The rows of the Jacobian mix four latent directions with noise, so that about half of the pairs conflict.
+    All layouts of one K and P are held at once, K x P entries each, and all subjects take turns.
 
     Rows have, with times in seconds and memory in bytes:
 
     - labels `P`, `K`, `layout`, `groups`, `method`;
-    - ratios `whole/floor` (the whole combination over two plain reads of the Jacobian), `torchjd/whole` (TorchJD's
-      aggregator over ours on the same matrix; one-group layouts only), `whole/whole_model` (this layout over
-      `whole_model`, if that is among the layouts);
+    - ratios `whole/floor` (the whole combination over two plain reads of the Jacobian), `torchjd/whole`
+      (TorchJD's aggregator over ours on the same matrix; one-group layouts only), `whole/whole_model` (this
+      layout over `whole_model`, if that is among the layouts);
     - seconds `floor`, `gramian`, `weights` (the method alone, on the Gramian), `combine`, `whole`, `torchjd`;
     - bytes `extra` (peak beyond the Jacobian buffer, the update included), and bytes ratio `extra/P floats`.
 
@@ -81,26 +81,18 @@ def combination(
     peer = peers.version() if compare else None
     environment = Environment.here(where, peer)
     rows: list[Row] = []
-    done = total = 0
+    advance = _Advance(progress, len(parameters) * len(objectives))
     for p, k in product(parameters, objectives):
         cells = [_Cell(k, p, layout, methods, device, dtype, peer is not None) for layout in layouts]
         subjects = {f"{cell.layout} {name}": call for cell in cells for name, call in cell.subjects().items()}
-        measured = len(cells) * len(methods) if measure_memory else 0
-        total = total or len(objectives) * len(parameters) * (repeats * len(subjects) + measured)
-
-        def advance(label: str, cell: str = f"P={p} K={k}") -> None:
-            nonlocal done
-            done += 1
-            if progress is not None:
-                progress(done, total, f"{cell} {label}")
-
-        samples = sampler.interleave(subjects, repeats, advance)
+        advance.samples = repeats * len(subjects) + measure_memory * len(cells) * len(methods)
+        samples = sampler.interleave(subjects, repeats, partial(advance, p, k))
         found = [row for cell in cells for row in cell.rows(samples)]
         del cells, subjects  # before other processes need the memory
         for row in found:
             if measure_memory:
                 row = _with_memory(row, device, dtype, p, plugins)
-                advance(f"{row.labels['layout']} {row.labels['method']} memory")
+                advance(p, k, f"{row.labels['layout']} {row.labels['method']} memory")
             rows.append(row)
     return Bench(
         kind="combination",
@@ -152,6 +144,19 @@ def prepared(
     return whole
 
 
+class _Advance:
+    """Counts finished samples; all K and P have equally many."""
+
+    def __init__(self, progress: Progress | None, cells: int) -> None:
+        self._progress, self._cells, self._done = progress, cells, 0
+        self.samples = 0
+
+    def __call__(self, p: int, k: int, subject: str) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._cells * self.samples, f"P={p} K={k} {subject}")
+
+
 class _Cell:
     """One Jacobian and what is timed on it."""
 
@@ -168,7 +173,7 @@ class _Cell:
         self._peers = {m: peers.aggregator(m) for m in methods} if compare and single else {}
 
     def subjects(self) -> dict[str, Callable[[], object]]:
-        """What is timed, by name: `floor`, `gramian`, `combine`, and for each method `weights`, `whole`, `torchjd`."""
+        """What is timed: `floor`, `gramian`, `combine`, and `weights`, `whole`, `torchjd` of each method."""
         k, jacobian = self._k, self._jacobian
         losses = torch.ones(k)
         gramian = jacobian.gramian(k)
@@ -280,7 +285,7 @@ def _method(name: str) -> GramianWeighting:
     method = registry.method(name)
     if not isinstance(method, GramianWeighting):
         raise UsageError(
-            f"{name} answers no weights for a Gramian, so there is no combination to time; see `mtlbench bench` on steps."
+            f"{name} answers no weights for a Gramian, so there is no combination to time: time whole steps."
         )
     return method
 

@@ -22,7 +22,7 @@ def peak(prepare: str, settings: dict[str, Any], device: str, plugins: Sequence[
     """The bytes by which memory grows, at the most, while an action runs twice.
 
     Args:
-        prepare: `module:function`; called with `settings` as keywords, it sets everything up and returns the action.
+        prepare: `module:function`; called with `settings` as keywords, it returns the action, ready to run.
         settings: what JSON can hold.
         device: resident memory is measured on a CPU, the allocator's tensors on a CUDA device.
         plugins: files to load first.

@@ -24,7 +24,7 @@ def version() -> str | None:
 
 
 def aggregator(method: str) -> Any:
-    """TorchJD's aggregator for one of our methods, (K, P) -> (P,); None if there is none or it is not installed."""
+    """TorchJD's aggregator for one of our methods, (K, P) -> (P,); None if it has none or is not installed."""
     module = _module("torchjd.aggregation")
     name, parameters = _AGGREGATORS.get(method, ("", {}))
     cls = getattr(module, name, None) if module and name else None
@@ -32,7 +32,7 @@ def aggregator(method: str) -> Any:
 
 
 def autojac() -> Any:
-    """The module with `backward`, `mtl_backward` and `jac_to_grad`; None if it is not installed or too old."""
+    """The module with `backward`, `mtl_backward` and `jac_to_grad`; None if not installed or too old."""
     module = _module("torchjd.autojac")
     return module if module is not None and hasattr(module, "jac_to_grad") else None
 

@@ -1,4 +1,4 @@
-"""What a benchmark answers: rows of ratios, times and memory with the samples behind them, and where it ran."""
+"""What a benchmark answers: ratios, times and memory, with the samples behind them, and where it ran."""
 
 from __future__ import annotations
 

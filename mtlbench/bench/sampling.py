@@ -1,8 +1,8 @@
 """Timing several subjects so that their ratios can be trusted on a machine that is not quiet.
 
-Subjects take turns within every repeat, so that a drift of the machine meets all of them and ratios are taken within
-a repeat. A sample during which other processes used the processor is taken again; if it never gets quiet, the least
-disturbed attempt is kept and counted.
+Subjects take turns within every repeat, so that a drift of the machine meets all of them, and ratios are taken
+within a repeat. A sample during which other processes used the processor is taken again; if it never gets quiet,
+the least disturbed attempt is kept and counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# A sample counts as disturbed if others used more than this share of the machine, beyond the clock's resolution.
+# A sample is disturbed if others used more than this share of the machine, beyond the clock's resolution.
 _QUIET_SHARE = 0.1
 _STAT = Path("/proc/stat")
 

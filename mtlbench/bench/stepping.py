@@ -1,1 +1,260 @@
-def steps(): ...
+"""The cost of whole training steps: every method against `uniform`, the plain summed loss, and TorchJD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from mtlbench import registry
+from mtlbench.backward import Backward
+from mtlbench.bench import memory, peers, workloads
+from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, medians
+from mtlbench.bench.sampling import Sampler
+from mtlbench.bench.workloads import SMALLEST, BuiltIn, Scale, Workload
+from mtlbench.errors import UsageError
+
+PLAIN = "(plain sum)"
+"""The loop that one would write by hand: the sum of the losses, or one `backward()` for each separate graph."""
+GRADS = "(K x autograd.grad)"
+"""K plain `torch.autograd.grad` calls on one graph, nothing combined."""
+KEPT = "(gradvac, K graphs kept)"
+"""GradVac given the list of all K losses, where a generator would free each graph before the next."""
+TORCHJD = "(torchjd gradvac)"
+"""TorchJD's `mtl_backward` or `backward`, and its GradVac."""
+
+Step = Callable[[], object]
+Losses = Sequence[Tensor] | Iterator[Tensor]
+
+
+def steps(
+    shapes: Sequence[str] = workloads.SHAPES,
+    objectives: Sequence[int] = (4, 8),
+    methods: Sequence[str] | None = None,
+    task: str | None = None,
+    variant: str | None = None,
+    protocol: str | None = None,
+    data_root: str | None = None,
+    granularity: str = "whole_model",
+    scale: Scale = Scale(),  # noqa: B008 (frozen)
+    device: str = "cpu",
+    repeats: int = 7,
+    measure_memory: bool = True,
+    compare: bool = True,
+    plugins: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Bench:
+    """Time whole steps: zero_grad, forward, backward, combination, optimiser.
+
+    Learning rates are zero, so that every step does the same work. A step of a method with separate models is that
+    of K models, each on its own loss. Rows have, with times in seconds and memory in bytes:
+
+    - labels `workload`, `K`, `method`: a method, or in parentheses something to compare with (`PLAIN`, `GRADS`,
+      `KEPT`, `TORCHJD`);
+    - ratios of step times `/uniform`, `/plain sum`, `/K x autograd.grad`;
+    - seconds `step`;
+    - bytes `peak` (growth beyond model, optimiser and batches; the Jacobian and the gradients included), and
+      bytes ratio `peak/K graphs kept`.
+
+    Args:
+        shapes: built-in workloads, of `workloads.SHAPES`; none if only a task is wanted.
+        objectives: the numbers K of objectives of the built-in workloads.
+        methods: registry names; by default all that can be used. `uniform` is always measured.
+        task: also time the steps of this task, on its first batch.
+        variant: of the task; by default its first.
+        protocol: of the task; by default the variant's.
+        data_root: the folder of the real data sets.
+        granularity: of the methods that have groups.
+        scale: of the built-in workloads.
+        device: a torch device.
+        repeats: samples of each subject.
+        measure_memory: also measure memory, in a process of its own for each row (seconds each).
+        compare: also time TorchJD on the built-in workloads, if it is installed.
+        plugins: files that the memory processes must load to know the methods.
+        progress: told of every sample.
+
+    Raises:
+        UsageError: an unknown name, a number below 1, or nothing to time.
+        DataMissing: the task's data are not there.
+    """
+    arguments = {key: value for key, value in locals().items() if key not in ("progress", "scale")}
+    names = list(dict.fromkeys(["uniform", *(registry.methods.names() if methods is None else methods)]))
+    for name in names:
+        registry.methods.load(name)
+    chosen = [workloads.built_in(shape, k, scale, device) for shape in shapes for k in objectives]
+    peer = peers.version() if compare and chosen and peers.autojac() else None
+    count = len(chosen) * (len(names) + 2 + (peer is not None))
+    if task is not None:
+        chosen.append(workloads.of_task(task, variant, protocol, data_root, device))
+        count += len(names) + 2
+    if not chosen or min(*objectives, repeats, repeats) < 1:
+        raise UsageError("a benchmark needs a workload or a task, and each number at least 1.")
+    where = torch.device(device)
+    synchronize = partial(torch.cuda.synchronize, where) if where.type == "cuda" else lambda: None
+    sampler = Sampler(synchronize, sample_seconds=0.2, warm=False)
+    advance = _Advance(progress, count * (repeats + measure_memory))
+    rows: list[Row] = []
+    for settings in chosen:
+        workload = workloads.build(settings)
+        cell = {"workload": workload.label, "K": workload.objectives}
+        subjects, notes = _subjects(workload, names, granularity, peer is not None)
+        samples = sampler.interleave(subjects, repeats, partial(advance, cell))
+        del subjects  # before other processes need the memory
+        peaks: dict[str, int] = {}
+        for subject in samples if measure_memory else ():
+            question = {"settings": settings, "subject": subject, "granularity": granularity}
+            try:
+                peaks[subject] = memory.peak("mtlbench.bench.stepping:prepared", question, device, plugins)
+            except RuntimeError as error:
+                notes[subject] = str(error)
+            advance(cell, f"{subject} memory")
+        rows += [_row(cell, subject, samples, peaks, notes) for subject in {**samples, **notes}]
+    return Bench(
+        kind="steps",
+        settings={**arguments, "scale": asdict(scale)},
+        environment=Environment.here(where, peer),
+        disturbed=sampler.disturbed_share,
+        rows=rows,
+    )
+
+
+def step(workload: Workload, subject: str, granularity: str) -> Step:
+    """A whole step of `subject`, on a model of its own.
+
+    Args:
+        workload: what is trained.
+        subject: a method's registry name, or `PLAIN`, `GRADS`, `KEPT`, `TORCHJD`.
+        granularity: of the methods that have groups.
+
+    Raises:
+        UsageError: the method does not fit the workload.
+    """
+    if subject == PLAIN:
+        return _Training(workload).plain
+    if subject == GRADS:
+        return _Training(workload).autograd
+    if subject == TORCHJD:
+        return _Training(workload).torchjd
+    method = registry.method("gradvac" if subject == KEPT else subject)
+    if method.separate_models:
+        trainings = [_Training(workload, [k]) for k in range(workload.objectives)]
+        return lambda: [training.plain() for training in trainings]
+    training = _Training(workload)
+    backward = Backward(method, workload.shared(training.model), granularity, workload.objectives)
+    return partial(training.combined, backward, subject == KEPT)
+
+
+def prepared(settings: dict[str, Any], subject: str, granularity: str) -> Step:
+    """A step that is ready to be called; small ones have run, so that libraries are loaded."""
+    if "scale" in settings:
+        step(workloads.build({**settings, "scale": asdict(SMALLEST)}), subject, granularity)()
+    return step(workloads.build(settings), subject, granularity)
+
+
+class _Training:
+    """A new model with its optimiser, and the ways to make a step of it."""
+
+    def __init__(self, workload: Workload, objectives: Sequence[int] | None = None) -> None:
+        self._workload = workload
+        self._objectives = range(workload.objectives) if objectives is None else objectives
+        self.model = workload.model()
+        self._optimizer = workload.optimizer(self.model)
+
+    def plain(self) -> None:
+        losses = self._start()
+        if isinstance(losses, Sequence):
+            torch.stack(list(losses)).sum().backward()
+        else:
+            for loss in losses:
+                loss.backward()
+                del loss
+        self._optimizer.step()
+
+    def autograd(self) -> None:
+        losses = list(self._start())
+        parameters = list(self.model.parameters())
+        for row, loss in enumerate(losses):
+            keep = row < len(losses) - 1
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+
+    def combined(self, backward: Backward, keep_graphs: bool) -> None:
+        losses = self._start()
+        backward(list(losses) if keep_graphs else losses)
+        self._optimizer.step()
+
+    def torchjd(self) -> None:
+        autojac, aggregator = peers.autojac(), peers.aggregator("gradvac")
+        workload = self._workload
+        assert isinstance(workload, BuiltIn)
+        shared = [parameter for _, parameter in workload.shared(self.model)]
+        self._optimizer.zero_grad()
+        if workload.one_graph:
+            features = workload.features(self.model)
+            autojac.mtl_backward(workload.head_losses(self.model, features, self._objectives), features)
+        else:
+            autojac.backward(list(workload.losses(self.model, self._objectives)))
+        autojac.jac_to_grad(shared, aggregator)
+        self._optimizer.step()
+
+    def _start(self) -> Losses:
+        self._optimizer.zero_grad()
+        return self._workload.losses(self.model, self._objectives)
+
+
+class _Advance:
+    """Counts finished samples."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, cell: dict[str, str | int], subject: str) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total, f"{cell['workload']} K={cell['K']} {subject}")
+
+
+def _subjects(
+    workload: Workload, methods: Sequence[str], granularity: str, compare: bool
+) -> tuple[dict[str, Step], dict[str, str]]:
+    """What is timed on a workload, and why some methods are not."""
+    references = [PLAIN, GRADS if workload.one_graph else KEPT]
+    if compare and isinstance(workload, BuiltIn):
+        references.append(TORCHJD)
+    subjects: dict[str, Step] = {}
+    notes: dict[str, str] = {}
+    for subject in [*methods, *references]:
+        try:
+            subjects[subject] = step(workload, subject, granularity)
+        except UsageError as error:
+            notes[subject] = str(error)
+    return subjects, notes
+
+
+def _row(
+    cell: dict[str, str | int],
+    subject: str,
+    samples: dict[str, list[float]],
+    peaks: dict[str, int],
+    notes: dict[str, str],
+) -> Row:
+    own = {"step": samples[subject]} if subject in samples else {}
+    others = {"uniform": "uniform", "plain sum": PLAIN, "K x autograd.grad": GRADS}
+    own |= {short: samples[long] for short, long in others.items() if long in samples}
+    ratios = {f"/{short}": Spread.of(own, "step", short) for short in others}
+    peak, kept = peaks.get(subject), peaks.get(KEPT)
+    return Row(
+        labels={**cell, "method": subject},
+        ratios=ratios,
+        seconds=medians(own, ["step"]),
+        bytes={"peak": peak},
+        bytes_ratios={"peak/K graphs kept": peak / kept if peak is not None and kept else None},
+        samples=own,
+        note=notes.get(subject, ""),
+    )

@@ -1,1 +1,214 @@
-class Scale: ...
+"""What whole training steps are timed on: two built-in shapes of problem, or a registered task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter, functional
+
+from mtlbench import registry
+from mtlbench.errors import unknown
+from mtlbench.protocol import Optimizer, resolve
+from mtlbench.task import Task
+
+Shape = Literal["heads", "separate"]
+SHAPES: tuple[str, ...] = ("heads", "separate")
+"""One input through a shared trunk into K heads; or K inputs, each with a graph of its own."""
+
+_CLASSES = 16
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The Transformer encoder and the batches of the built-in workloads; by default 5.0 million parameters."""
+
+    width: int = 256
+    layers: int = 6
+    feedforward: int = 1024
+    attention_heads: int = 4
+    vocabulary: int = 1000
+    sequences: int = 32
+    """In each batch."""
+    tokens: int = 32
+    """In each sequence."""
+
+
+SMALLEST = Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
+
+
+class Workload(ABC):
+    """A model, one batch (per objective), and its losses."""
+
+    label: str
+    objectives: int
+    one_graph: bool
+    """True where the losses come in a list and may share a graph, False where each has its own."""
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A new model on the device; equal at every call."""
+
+    @abstractmethod
+    def shared(self, model: nn.Module) -> Iterable[tuple[str, Parameter]]:
+        """The named parameters that more than one objective reaches."""
+
+    @abstractmethod
+    def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
+        """A list if the losses share a graph, otherwise a generator."""
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """One whose learning rate is zero, so that every step does the same work."""
+        return torch.optim.SGD(model.parameters(), lr=0.0)
+
+
+class Encoder(nn.Module):
+    """Token indices (N, T) to mean features (N, width)."""
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(scale.vocabulary, scale.width)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                scale.width, scale.attention_heads, scale.feedforward, batch_first=True, norm_first=True
+            )
+            for _ in range(scale.layers)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See the class."""
+        features = self.embedding(tokens)
+        for layer in self.layers:
+            features = layer(features)
+        return cast(Tensor, features.mean(1))
+
+
+class Classifier(nn.Module):
+    """An encoder and some linear heads."""
+
+    def __init__(self, scale: Scale, heads: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(scale)
+        self.heads = nn.ModuleList(nn.Linear(scale.width, _CLASSES) for _ in range(heads))
+
+
+class BuiltIn(Workload):
+    """The encoder on random tokens.
+
+    Args:
+        shape: `heads`: one batch, K heads, the encoder is shared. `separate`: a batch for each objective, as with
+            one batch per language; all parameters are shared.
+        objectives: K.
+        scale: of the encoder and the batches.
+        device: where everything lives.
+    """
+
+    def __init__(self, shape: Shape, objectives: int, scale: Scale, device: torch.device) -> None:
+        self.label = "one input, K heads" if shape == "heads" else "K separate graphs"
+        self.objectives = objectives
+        self.one_graph = shape == "heads"
+        self._scale, self._device = scale, device
+        generator = torch.Generator().manual_seed(0)
+        batches = 1 if self.one_graph else objectives
+        size = (batches, scale.sequences, scale.tokens)
+        self._tokens = torch.randint(scale.vocabulary, size, generator=generator).to(device)
+        self._classes = torch.randint(_CLASSES, (objectives, scale.sequences), generator=generator).to(device)
+
+    def model(self) -> nn.Module:
+        """Weights do not depend on what was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Classifier(self._scale, self.objectives if self.one_graph else 1).to(self._device)
+
+    def shared(self, model: nn.Module) -> Iterable[tuple[str, Parameter]]:
+        """The encoder, and the head if there is but one."""
+        if self.one_graph:
+            return cast(Classifier, model).encoder.named_parameters(prefix="encoder")
+        return model.named_parameters()
+
+    def features(self, model: nn.Module) -> Tensor:
+        """What the K heads share."""
+        return cast(Tensor, cast(Classifier, model).encoder(self._tokens[0]))
+
+    def head_losses(self, model: nn.Module, features: Tensor, objectives: Sequence[int]) -> list[Tensor]:
+        """The losses of some heads on `features`."""
+        heads = cast(Classifier, model).heads
+        return [functional.cross_entropy(heads[k](features), self._classes[k]) for k in objectives]
+
+    def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
+        """Mean cross-entropies over the batch."""
+        if self.one_graph:
+            return self.head_losses(model, self.features(model), objectives)
+        return self._one_by_one(cast(Classifier, model), objectives)
+
+    def _one_by_one(self, model: Classifier, objectives: Sequence[int]) -> Iterator[Tensor]:
+        for k in objectives:
+            yield functional.cross_entropy(model.heads[0](model.encoder(self._tokens[k])), self._classes[k])
+
+
+class OfTask(Workload):
+    """The first training batch of a registered task."""
+
+    def __init__(self, task: Task, optimizer: Optimizer, label: str, device: torch.device) -> None:
+        self.label = label
+        self._task, self._optimizer, self._device = task, optimizer, device
+        self._batch = next(iter(task.batches(0, torch.Generator().manual_seed(0))))
+        self._present = list(task.present(self._batch))
+        self.objectives = len(self._present)
+        self.one_graph = isinstance(self.losses(self.model(), range(self.objectives)), Sequence)
+
+    def model(self) -> nn.Module:
+        """Weights do not depend on what was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self._task.model().to(self._device)
+
+    def shared(self, model: nn.Module) -> Iterable[tuple[str, Parameter]]:
+        """As the task says."""
+        return self._task.shared(model)
+
+    def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
+        """Of the objectives that the batch holds."""
+        return self._task.losses(model, self._batch, [self._present[k] for k in objectives])
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The protocol's, with a learning rate of zero."""
+        chosen = self._optimizer
+        decay = chosen.weight_decay
+        if chosen.name == "sgd":
+            return torch.optim.SGD(model.parameters(), lr=0.0, momentum=chosen.momentum, weight_decay=decay)
+        adam = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
+        return adam(model.parameters(), lr=0.0, betas=chosen.betas, eps=chosen.eps, weight_decay=decay)
+
+
+def built_in(shape: str, objectives: int, scale: Scale, device: str) -> dict[str, Any]:
+    """The settings of a built-in workload, for `build`."""
+    if shape not in SHAPES:
+        raise unknown("workload", shape, SHAPES)
+    return {"shape": shape, "objectives": objectives, "scale": asdict(scale), "device": device}
+
+
+def of_task(task: str, variant: str | None, protocol: str | None, data_root: str | None, device: str) -> dict[str, Any]:
+    """The settings of a task's workload, for `build`."""
+    return {"task": task, "variant": variant, "protocol": protocol, "data_root": data_root, "device": device}
+
+
+def build(settings: dict[str, Any]) -> Workload:
+    """The workload of some settings, which JSON can hold, so that another process can build the same.
+
+    Raises:
+        UsageError: unknown names. DataMissing: the task's data are not there.
+    """
+    device = torch.device(settings["device"])
+    if "task" not in settings:
+        scale = Scale(**settings["scale"])
+        return BuiltIn(settings["shape"], settings["objectives"], scale, device)
+    name, root = settings["task"], settings["data_root"]
+    variant, protocol = resolve(name, settings["variant"], settings["protocol"], {})
+    task = registry.task_class(name)(variant, protocol, Path(root) if root else None, device)
+    return OfTask(task, protocol.optimizer, f"{name}/{variant}", device)
