@@ -78,7 +78,7 @@ class Backward:
         self._last_layer_jacobian: Jacobian | None = None
         self._names = None if objectives is None or isinstance(objectives, int) else list(objectives)
         self.objectives = objectives if isinstance(objectives, int) else len(self._names or [])
-        self._heads_checked = False
+        self._heads_checked: set[int] = set()
         self.gramian: Tensor | None = None
         """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one."""
         self.weights: Tensor | None = None
@@ -179,11 +179,11 @@ class Backward:
             torch.autograd.backward(kept, list(weights.to(values).unbind()))
             return values
         weights = self._derivatives(method, torch.zeros(m, dtype=torch.float64))
-        found = []
-        for row, loss in enumerate(losses):
+        found: list[Tensor] = []
+        for loss in losses:  # not enumerate, which would keep each loss until after the next is built
             _check_scalar(loss)
-            self._count_at_most(row, m)
-            loss.backward(weights[row].to(loss))
+            self._count_at_most(len(found), m)
+            loss.backward(weights[len(found)].to(loss))
             found.append(loss.detach())
             del loss
         self._count(len(found), m)
@@ -223,11 +223,14 @@ class Backward:
             self._jacobian = Jacobian(list(self._groups.values()), self._jacobian_dtype)
         jacobian, method = self._jacobian, self.method
         shared_graph = isinstance(losses, Sequence)
-        heads = _Heads(self._shared, hold=method.heads == "weighted", check=not self._heads_checked)
+        present = method.present.tolist()
+        unchecked = len(self._heads_checked) < self.objectives
+        heads = _Heads(self._shared, present, hold=method.heads == "weighted", check=unchecked)
         found: list[Tensor] = []
         with jacobian.filling(m):
-            for row, loss in enumerate(losses):
+            for loss in losses:  # not enumerate, as above
                 _check_scalar(loss)
+                row = len(found)
                 self._count_at_most(row, m)
                 jacobian.start_row(row)
                 with heads.of(row, loss):
@@ -236,11 +239,14 @@ class Backward:
                 found.append(loss.detach())
                 del loss
         self._count(len(found), m)
-        self._heads_checked = True
+        self._heads_checked.update(present)
         values = torch.stack(found)
         if isinstance(method, JacobianAggregator):
-            self._check_finite(values)
-            jacobian.add([method.aggregate(columns) for columns in jacobian.columns(m)])
+            host = torch.cat([values.double(), jacobian.row_sums(m)]).cpu()
+            method.require_finite("loss", host[:m])
+            method.require_finite("sum of the gradient", host[m:])
+            with torch.autocast(jacobian.device.type, enabled=False):
+                jacobian.add([method.aggregate(columns) for columns in jacobian.columns(m)])
             return values
         assert isinstance(method, GramianWeighting)
         columns = self._last_layer if method.scope == "last_layer" else None
@@ -275,8 +281,9 @@ class _Heads:
     known at the end, they are held back until `release`.
     """
 
-    def __init__(self, shared: set[int], hold: bool, check: bool) -> None:
+    def __init__(self, shared: set[int], present: list[int], hold: bool, check: bool) -> None:
         self._shared = shared
+        self._present = present
         self._hold = hold
         self._check = check
         self._owner: dict[int, int] = {}
@@ -290,8 +297,8 @@ class _Heads:
                 if self._owner.setdefault(id(p), row) != row:
                     raise UsageError(
                         f"a parameter of shape {tuple(p.shape)} is reached by the losses of objectives "
-                        f"{self._owner[id(p)]} and {row} but is not in shared: its gradients would be added "
-                        "without the method. Add it to shared."
+                        f"{self._present[self._owner[id(p)]]} and {self._present[row]} but is not in shared: its "
+                        "gradients would be added without the method. Add it to shared."
                     )
         return _HeldBack(heads if self._hold else [], row, self._held)
 

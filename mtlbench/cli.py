@@ -1,4 +1,4 @@
-"""The command line: `mtlbench run | list | show | status | table | data | new | bench`."""
+"""The command line: `mtlbench run | list | show | status | table | data | new | check | bench`."""
 
 from __future__ import annotations
 
@@ -10,79 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from mtlbench import __version__, registry
 from mtlbench.errors import UsageError, unknown
+from mtlbench.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mtlbench.record import Record
-
-_EXAMPLES = {
-    "": """\
-  mtlbench run method=gradvac task=multimnist        train one cell on embedded data
-  mtlbench list                                      what there is
-  mtlbench show gradvac                              a method's parameters, formula and conventions
-  mtlbench table task=multimnist                     the leaderboard of what has run
-
-`mtlbench COMMAND --help` teaches a command by example.""",
-    "run": """\
-  mtlbench run method=gradvac task=multimnist
-      one cell: seed 0, the task's default variant and protocol, embedded data
-  mtlbench run method=gradvac,pcgrad,uniform task=multimnist/mnist seed=0..4 jobs=2
-      a grid of 15 cells, two at a time, on MNIST below $MTLBENCH_DATA
-  mtlbench run method=gradvac method.beta=0.01,0.1 granularity=whole_model,all_layer task=multimnist
-      hyper-parameters and granularity are grid axes too
-  mtlbench run method=uniform task=multimnist protocol.optimizer.lr=0.001 protocol.epochs=5
-      an overridden protocol; such runs get a table of their own
-  mtlbench run grid.yaml jobs=2
-      a YAML file of the same keys, then words that override it
-  mtlbench run --plugin my_method.py method=my_method task=multimnist
-
-keys of a cell
-  method=NAME           required; `mtlbench list methods`
-  method.KEY=VALUE      a hyper-parameter; `mtlbench show METHOD`
-  task=NAME[/VARIANT]   required; `mtlbench list tasks`
-  protocol=NAME         by default the variant's own; `mtlbench show TASK`
-  protocol.KEY=VALUE    override one value of the protocol
-  seed=0                initial weights, batches, dropout and visiting orders all derive from it
-  granularity=whole_model|enc_dec|all_layer|all_matrix
-  jacobian_dtype=bfloat16   halve the memory of the Jacobian
-
-keys of the run
-  results=results       where records go
-  jobs=N                cells at a time; by default as many as the cores carry
-  data_root=DIR         real data sets; by default $MTLBENCH_DATA
-  device=cpu|cuda|mps
-  time_limit=SECONDS    of training, for each cell
-  checkpoint_steps=N    also save a checkpoint every N steps (always: at every evaluation)
-
-A finished cell is skipped, an interrupted one goes on from its checkpoint, a failed one is a row with its
-reason and is tried again (a diverged one only with --retry). Exit code: 0 all finished, 1 some failed,
-2 a word was wrong and nothing was written, 130 interrupted.""",
-    "list": "  mtlbench list\n  mtlbench list methods\n  mtlbench list --plugin my_method.py",
-    "show": """\
-  mtlbench show gradvac          formula, conventions, parameters with types, ranges and defaults
-  mtlbench show multimnist       variants and protocols""",
-    "status": "  mtlbench status\n  mtlbench status results=my_results",
-    "table": """\
-  mtlbench table                              every task/variant that has records
-  mtlbench table task=multimnist              all its variants
-  mtlbench table task=multimnist/mnist method=gradvac,uniform
-  mtlbench table task=multimnist --format md --out table.md""",
-    "data": """\
-  mtlbench data status                        every data set of every task
-  mtlbench data fetch multimnist/mnist data_root=~/data
-  mtlbench data verify multimnist/mnist       compare checksums
-
-The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
-    "new": """\
-  mtlbench new method my_idea      writes my_idea.py, ready for --plugin
-  mtlbench new task my_task        writes my_task.py, ready for --plugin""",
-    "bench": """\
-  mtlbench bench                              Gramian, weights and combination against the floor
-  mtlbench bench K=2,8,16 P=1e6,1e7 method=gradvac,pcgrad
-  mtlbench bench steps                        whole steps of every method against uniform
-  mtlbench bench steps task=multimnist""",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,64 +110,13 @@ def _show(options: argparse.Namespace) -> int:
     is_method, is_task = name in registry.methods.entries(), name in registry.tasks.entries()
     if not (is_method or is_task):
         raise unknown("method or task", name, [*registry.methods.names(), *registry.tasks.names()])
+    from mtlbench.describe import describe_method, describe_task
+
     if is_method:
-        _show_method(name)
+        describe_method(_console(), name)
     if is_task:
-        _show_task(name)
+        describe_task(_console(), name)
     return 0
-
-
-def _show_method(name: str) -> None:
-    import inspect
-
-    from rich.table import Table
-
-    from mtlbench import kinds
-    from mtlbench.signature import parameters
-
-    cls = registry.methods.load(name)
-    entry = registry.methods.entry(name)
-    console = _console()
-    kind = next(
-        k.__name__
-        for k in (kinds.LossWeighting, kinds.GramianWeighting, kinds.JacobianAggregator)
-        if issubclass(cls, k)
-    )
-    passes = "one" if kind == "LossWeighting" else "K"
-    console.print(f"[bold]{name}[/]  {_safe(entry.paper)}", highlight=False)
-    console.print(_safe(inspect.getdoc(sys.modules[cls.__module__]) or ""), highlight=False)
-    console.print(
-        f"\n{kind}, {passes} backward pass{'es' if passes == 'K' else ''} a step, in {_safe(entry.origin)}",
-        style="dim",
-    )
-    console.print(_safe(inspect.getdoc(cls) or ""), highlight=False)
-    grid = Table("parameter", "takes", "default", box=None, padding=(0, 2))
-    for parameter in parameters(cls).values():
-        default = "required" if parameter.required else str(parameter.default)
-        grid.add_row(f"method.{parameter.name}", _safe(parameter.allowed), _safe(default))
-    console.print(grid if grid.row_count else "It takes no parameters.")
-
-
-def _show_task(name: str) -> None:
-    from mtlbench.data import needed
-    from mtlbench.protocol import task_data
-
-    console, entry, data = _console(), registry.tasks.entry(name), task_data(name)
-    console.print(f"[bold]{name}[/]  {_safe(entry.summary)}\n\n[bold]variants[/]", highlight=False)
-    for index, (variant, about) in enumerate(data.variants.items()):
-        default = ", default" if index == 0 else ""
-        needs = ", ".join(dataset.title for dataset in needed(name, variant))
-        console.print(f"  [bold]{name}/{variant}[/]{default}: {_safe(about.description)}", highlight=False)
-        console.print(f"    protocol {about.protocol}{'; reads ' + _safe(needs) if needs else ''}", highlight=False)
-    console.print("\n[bold]protocols[/]")
-    for protocol in data.protocols.values():
-        console.print(
-            f"  [bold]{protocol.label}[/] for {', '.join(protocol.variants)}: {_safe(protocol.description)}",
-            highlight=False,
-        )
-        skip = {"name", "version", "description", "variants", "modified"}
-        for key, value in protocol.model_dump(exclude=skip).items():
-            console.print(f"    {key}: {_safe(str(value))}", highlight=False)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -248,6 +130,7 @@ def _status(options: argparse.Namespace) -> int:
     found = scan(results)
     console = _console()
     counts: dict[tuple[str, ...], dict[str, int]] = {}
+    key: tuple[str, ...]
     for record in (*found.finished, *found.failed):
         key = (f"{record.cell.task}/{record.cell.variant}", record.protocol_label, record.label)
         counts.setdefault(key, {}).setdefault(record.status, 0)
@@ -401,6 +284,29 @@ def _new(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> int:
+    from mtlbench.conformance import battery
+
+    before = set(registry.methods.entries())
+    plugin = options.method.endswith(".py")
+    if plugin:
+        registry.load_plugin(options.method)
+    names = sorted(set(registry.methods.entries()) - before) if plugin else [options.method]
+    if not names:
+        raise UsageError(f"{options.method} registers no method.")
+    console = _console()
+    failed = 0
+    for name in names:
+        registry.method(name)  # a parameter without default, or an unknown name, is an error of its own
+        console.print(f"[bold]{_safe(name)}[/]")
+        for finding in battery(lambda name=name: registry.method(name)):  # type: ignore[misc]
+            failed += not finding.holds
+            mark = "[green]holds[/]" if finding.holds else "[red]fails[/]"
+            detail = "" if finding.holds else f": {_safe(finding.problem)}"
+            console.print(f"  {mark}  {finding.name}{detail}", highlight=False, soft_wrap=True)
+    return 1 if failed else 0
+
+
 def _bench(options: argparse.Namespace) -> int:
     raise UsageError("bench is not wired yet")
 
@@ -467,6 +373,9 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("what", choices=("method", "task"))
     new.add_argument("name")
 
+    check = add("check", "run the conformance battery on a method", _check)
+    check.add_argument("method", metavar="NAME | FILE.py")
+
     bench = add("bench", "measure speed and memory", _bench)
     bench.add_argument("words", nargs="*", metavar="key=value")
     bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
@@ -476,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _described(parser: argparse.ArgumentParser, about: str, name: str) -> argparse.ArgumentParser:
     parser.description = about
-    parser.epilog = f"examples\n{_EXAMPLES[name]}"
+    parser.epilog = f"examples\n{EXAMPLES[name]}"
     return parser
 
 

@@ -121,6 +121,10 @@ class Jacobian:
                     total.index_add_(0, owners, partial.double())
             return (total + total.transpose(1, 2)) / 2
 
+    def row_sums(self, rows: int) -> Tensor:
+        """(rows,) float64 sums of the entries of each row: finite only if every entry is."""
+        return self._buffer[:rows].sum(1, dtype=torch.float64)
+
     def combine(self, weights: Tensor) -> None:
         """Add the weighted sum of the rows to `.grad`.
 

@@ -211,6 +211,11 @@ class GramianWeighting(Method):
             raise Diverged(f"{self.name}: an inner product of two gradients is not finite.")
         with torch.no_grad():
             answer = self.weigh(gramian, losses)
+        if answer.shape != gramian.shape[:-1]:
+            raise UsageError(
+                f"{self.name}: weigh answered {tuple(answer.shape)} weights for {tuple(gramian.shape[:-1])} rows "
+                "(groups, present objectives)."
+            )
         if not math.isfinite(answer.sum().item()):
             raise Diverged(f"{self.name}: the weights {answer.tolist()} are not finite.")
         return answer

@@ -30,8 +30,13 @@ def peak(prepare: str, settings: dict[str, Any], device: str, plugins: Sequence[
     Raises:
         RuntimeError: the process failed, or the system does not tell.
     """
-    question = {"prepare": prepare, "settings": settings, "device": device, "plugins": list(plugins)}
-    question["threads"] = torch.get_num_threads()
+    question: dict[str, Any] = {
+        "prepare": prepare,
+        "settings": settings,
+        "device": device,
+        "plugins": list(plugins),
+        "threads": torch.get_num_threads(),
+    }
     # glibc would keep freed tensors for reuse; with a fixed threshold they go back to the system at once.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     child = subprocess.run(

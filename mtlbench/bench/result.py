@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pydantic
 import torch
+from pydantic_core import to_jsonable_python
 
 Progress = Callable[[int, int, str], object]
 """Called with the number of finished samples, their total, and what was measured last."""
@@ -71,8 +72,8 @@ class Environment(_Data):
 
     date: str
     """UTC, to the second."""
-    torch: str
-    python: str
+    torch_version: str
+    python_version: str
     system: str
     processor: str
     device: str
@@ -80,7 +81,7 @@ class Environment(_Data):
     """Those that this process may run on."""
     threads: int
     """Of torch, within one operation."""
-    torchjd: str | None
+    torchjd_version: str | None
     """The version that was compared with; None if it is not installed."""
 
     @classmethod
@@ -89,14 +90,14 @@ class Environment(_Data):
         cuda = device.type == "cuda"
         return cls(
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            torch=torch.__version__,
-            python=platform.python_version(),
+            torch_version=torch.__version__,
+            python_version=platform.python_version(),
             system=f"{platform.system()} {platform.release()}",
             processor=_processor(),
             device=torch.cuda.get_device_name(device) if cuda else str(device),
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             threads=torch.get_num_threads(),
-            torchjd=torchjd,
+            torchjd_version=torchjd,
         )
 
 
@@ -106,11 +107,16 @@ class Bench(_Data):
     schema_version: Literal[1] = 1
     kind: Literal["combination", "steps"]
     settings: dict[str, Any]
-    """The arguments that the benchmark was called with."""
+    """The arguments that the benchmark was called with, as JSON holds them."""
     environment: Environment
     disturbed: float
     """Share of the kept samples (0 to 1) during which other processes used the processor noticeably."""
     rows: list[Row]
+
+    @pydantic.field_validator("settings", mode="before")
+    @classmethod
+    def _as_json(cls, settings: Any) -> Any:
+        return to_jsonable_python(settings)
 
     @property
     def columns(self) -> list[str]:

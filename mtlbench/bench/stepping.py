@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +100,7 @@ def steps(
     rows: list[Row] = []
     for settings in chosen:
         workload = workloads.build(settings)
-        cell = {"workload": workload.label, "K": workload.objectives}
+        cell: dict[str, str | int] = {"workload": workload.label, "K": workload.objectives}
         subjects, notes = _subjects(workload, names, granularity, peer is not None)
         samples = sampler.interleave(subjects, repeats, partial(advance, cell))
         del subjects  # before other processes need the memory
@@ -142,7 +142,7 @@ def step(workload: Workload, subject: str, granularity: str) -> Step:
     method = registry.method("gradvac" if subject == KEPT else subject)
     if method.separate_models:
         trainings = [_Training(workload, [k]) for k in range(workload.objectives)]
-        return lambda: [training.plain() for training in trainings]
+        return partial(_all, [training.plain for training in trainings])
     training = _Training(workload)
     backward = Backward(method, workload.shared(training.model), granularity, workload.objectives)
     return partial(training.combined, backward, subject == KEPT)
@@ -153,6 +153,11 @@ def prepared(settings: dict[str, Any], subject: str, granularity: str) -> Step:
     if "scale" in settings:
         step(workloads.build({**settings, "scale": asdict(SMALLEST)}), subject, granularity)()
     return step(workloads.build(settings), subject, granularity)
+
+
+def _all(calls: Sequence[Step]) -> None:
+    for call in calls:
+        call()
 
 
 class _Training:

@@ -1,0 +1,59 @@
+"""What `mtlbench show` tells of a method or a task."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlbench import kinds, registry
+from mtlbench.data import needed
+from mtlbench.protocol import task_data
+from mtlbench.signature import parameters
+
+
+def describe_method(console: Console, name: str) -> None:
+    """Formula, conventions and source as the method\'s file states them, and its parameters."""
+    cls = registry.methods.load(name)
+    entry = registry.methods.entry(name)
+    kind = next(
+        k.__name__
+        for k in (kinds.LossWeighting, kinds.GramianWeighting, kinds.JacobianAggregator)
+        if issubclass(cls, k)
+    )
+    passes = "one" if kind == "LossWeighting" else "K"
+    console.print(f"[bold]{name}[/]  {escape(entry.paper)}", highlight=False)
+    console.print(escape(inspect.getdoc(sys.modules[cls.__module__]) or ""), highlight=False)
+    console.print(
+        f"\n{kind}, {passes} backward pass{'es' if passes == 'K' else ''} a step, in {escape(entry.origin)}",
+        style="dim",
+    )
+    console.print(escape(inspect.getdoc(cls) or ""), highlight=False)
+    grid = Table("parameter", "takes", "default", box=None, padding=(0, 2))
+    for parameter in parameters(cls).values():
+        default = "required" if parameter.required else str(parameter.default)
+        grid.add_row(f"method.{parameter.name}", escape(parameter.allowed), escape(default))
+    console.print(grid if grid.row_count else "It takes no parameters.")
+
+
+def describe_task(console: Console, name: str) -> None:
+    """The variants and protocols of a task."""
+    entry, data = registry.tasks.entry(name), task_data(name)
+    console.print(f"[bold]{name}[/]  {escape(entry.summary)}\n\n[bold]variants[/]", highlight=False)
+    for index, (variant, about) in enumerate(data.variants.items()):
+        default = ", default" if index == 0 else ""
+        needs = ", ".join(dataset.title for dataset in needed(name, variant))
+        console.print(f"  [bold]{name}/{variant}[/]{default}: {escape(about.description)}", highlight=False)
+        console.print(f"    protocol {about.protocol}{'; reads ' + escape(needs) if needs else ''}", highlight=False)
+    console.print("\n[bold]protocols[/]")
+    for protocol in data.protocols.values():
+        console.print(
+            f"  [bold]{protocol.label}[/] for {', '.join(protocol.variants)}: {escape(protocol.description)}",
+            highlight=False,
+        )
+        skip = {"name", "version", "description", "variants", "modified"}
+        for key, value in protocol.model_dump(exclude=skip).items():
+            console.print(f"    {key}: {escape(str(value))}", highlight=False)

@@ -1,0 +1,72 @@
+"""The examples that `--help` teaches by."""
+
+EXAMPLES = {
+    "": """\
+  mtlbench run method=gradvac task=multimnist        train one cell on embedded data
+  mtlbench list                                      what there is
+  mtlbench show gradvac                              a method's parameters, formula and conventions
+  mtlbench table task=multimnist                     the leaderboard of what has run
+
+`mtlbench COMMAND --help` teaches a command by example.""",
+    "run": """\
+  mtlbench run method=gradvac task=multimnist
+      one cell: seed 0, the task's default variant and protocol, embedded data
+  mtlbench run method=gradvac,pcgrad,uniform task=multimnist/mnist seed=0..4 jobs=2
+      a grid of 15 cells, two at a time, on MNIST below $MTLBENCH_DATA
+  mtlbench run method=gradvac method.beta=0.01,0.1 granularity=whole_model,all_layer task=multimnist
+      hyper-parameters and granularity are grid axes too
+  mtlbench run method=uniform task=multimnist protocol.optimizer.lr=0.001 protocol.epochs=5
+      an overridden protocol; such runs get a table of their own
+  mtlbench run grid.yaml jobs=2
+      a YAML file of the same keys, then words that override it
+  mtlbench run --plugin my_method.py method=my_method task=multimnist
+
+keys of a cell
+  method=NAME           required; `mtlbench list methods`
+  method.KEY=VALUE      a hyper-parameter; `mtlbench show METHOD`
+  task=NAME[/VARIANT]   required; `mtlbench list tasks`
+  protocol=NAME         by default the variant's own; `mtlbench show TASK`
+  protocol.KEY=VALUE    override one value of the protocol
+  seed=0                initial weights, batches, dropout and visiting orders all derive from it
+  granularity=whole_model|enc_dec|all_layer|all_matrix
+  jacobian_dtype=bfloat16   halve the memory of the Jacobian
+
+keys of the run
+  results=results       where records go
+  jobs=N                cells at a time; by default as many as the cores carry
+  data_root=DIR         real data sets; by default $MTLBENCH_DATA
+  device=cpu|cuda|mps
+  time_limit=SECONDS    of training, for each cell
+  checkpoint_steps=N    also save a checkpoint every N steps (always: at every evaluation)
+
+A finished cell is skipped, an interrupted one goes on from its checkpoint, a failed one is a row with its
+reason and is tried again (a diverged one only with --retry). Exit code: 0 all finished, 1 some failed,
+2 a word was wrong and nothing was written, 130 interrupted.""",
+    "list": "  mtlbench list\n  mtlbench list methods\n  mtlbench list --plugin my_method.py",
+    "show": """\
+  mtlbench show gradvac          formula, conventions, parameters with types, ranges and defaults
+  mtlbench show multimnist       variants and protocols""",
+    "status": "  mtlbench status\n  mtlbench status results=my_results",
+    "table": """\
+  mtlbench table                              every task/variant that has records
+  mtlbench table task=multimnist              all its variants
+  mtlbench table task=multimnist/mnist method=gradvac,uniform
+  mtlbench table task=multimnist --format md --out table.md""",
+    "data": """\
+  mtlbench data status                        every data set of every task
+  mtlbench data fetch multimnist/mnist data_root=~/data
+  mtlbench data verify multimnist/mnist       compare checksums
+
+The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
+    "new": """\
+  mtlbench new method my_idea      writes my_idea.py, ready for --plugin
+  mtlbench new task my_task        writes my_task.py, ready for --plugin""",
+    "check": """\
+  mtlbench check gradvac            a registered method
+  mtlbench check my_idea.py         the methods that a file registers""",
+    "bench": """\
+  mtlbench bench                              Gramian, weights and combination against the floor
+  mtlbench bench K=2,8,16 P=1e6,1e7 method=gradvac,pcgrad
+  mtlbench bench steps                        whole steps of every method against uniform
+  mtlbench bench steps task=multimnist""",
+}
