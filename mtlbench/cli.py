@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtlbench.record import Record
+
+
+_WIDTH_OF_FILES = 160
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -184,13 +188,7 @@ def _table(options: argparse.Namespace) -> int:
         raise UsageError(f"No records under {results} fit. There are records of: {', '.join(there) or 'nothing yet'}.")
     text = "\n".join(table.markdown() for table in made)
     if options.out:
-        from mtlbench.storage import write_atomically
-
-        try:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(options.out, text.encode())
-        except OSError as error:
-            raise UsageError(f"{options.out} cannot be written: {error.strerror}.") from error
+        _write(options.out, text)
     elif options.format == "md":
         sys.stdout.write(text)
     else:
@@ -308,7 +306,35 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    raise UsageError("bench is not wired yet")
+    from rich.progress import Progress
+
+    from mtlbench.bench.words import run_bench
+    from mtlbench.terminal import show_bench
+
+    for plugin in options.plugin:
+        registry.load_plugin(plugin)
+    console = _console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("")
+
+        def tell(done: int, total: int, label: str) -> None:
+            progress.update(bar, completed=done, total=total, description=_safe(label))
+
+        bench = run_bench(options.words, options.plugin, tell)
+    if options.out:
+        _write(options.out, bench.to_json())
+    show_bench(console, bench)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    from mtlbench.storage import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _warn(console: Console, messages: Sequence[str]) -> None:
@@ -319,7 +345,10 @@ def _warn(console: Console, messages: Sequence[str]) -> None:
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_FILES  # tables in logs and pipes are not squeezed into 80 columns
+    return console
 
 
 def _safe(text: str) -> str:
@@ -377,7 +406,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("method", metavar="NAME | FILE.py")
 
     bench = add("bench", "measure speed and memory", _bench)
-    bench.add_argument("words", nargs="*", metavar="key=value")
+    bench.add_argument("words", nargs="*", metavar="combination|steps | key=value")
     bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from mtlbench.protocol import Protocol, resolve
 from mtlbench.registry import methods, tasks
 
 JACOBIAN_DTYPES = ("float32", "bfloat16")
-CELL_KEYS = ("method", "task", "protocol", "seed", "granularity", "jacobian_dtype")
+CELL_KEYS = ("method", "method.KEY", "task", "protocol", "protocol.KEY", "seed", "granularity", "jacobian_dtype")
 RUN_KEYS = ("results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
 LARGEST_GRID = 10_000
 
@@ -154,9 +155,8 @@ def read_words(words: Sequence[str], keys: Iterable[str] = (*CELL_KEYS, *RUN_KEY
 
 
 def _check_key(key: str, allowed: Sequence[str]) -> None:
-    prefix = key.split(".")[0]
-    if key not in allowed and not ("." in key and prefix in ("method", "protocol") and prefix in allowed):
-        raise unknown("key", key, [*allowed, *(f"{p}.KEY" for p in ("method", "protocol") if p in allowed)])
+    if key not in allowed and f"{key.split('.')[0]}.KEY" not in allowed:
+        raise unknown("key", key, allowed)
 
 
 def _read_file(path: Path, allowed: Sequence[str]) -> dict[str, list[Any]]:
@@ -171,6 +171,8 @@ def _read_file(path: Path, allowed: Sequence[str]) -> dict[str, list[Any]]:
         _check_key(str(key), allowed)
         items = value if isinstance(value, list) else [value]
         axes[key] = [v for item in items for v in (_values(key, item) if isinstance(item, str) else [item])]
+        if not axes[key]:
+            raise UsageError(f"{path}: {key} is an empty list: the grid would have no cells.")
     return axes
 
 
@@ -207,8 +209,11 @@ def _expand(axes: Mapping[str, list[Any]]) -> list[Cell]:
         task, _, variant = str(word).partition("/")
         tasks.entry(task)
         for protocol_name in axes.get("protocol", [None]):
+            if not isinstance(protocol_name, str | None):
+                raise UsageError(f"protocol={protocol_name} is not allowed: it is a name; values go in protocol.KEY.")
             for overrides in _product(protocol_axes):
                 variant_name, protocol = resolve(task, variant or None, protocol_name, overrides)
+                _check_finite("protocol", protocol.model_dump())
                 for seed, name in itertools.product(axes.get("seed", [0]), chosen):
                     for cell in _method_cells(name, method_axes, axes):
                         full = Cell(task=task, variant=variant_name, protocol=protocol, seed=_seed(seed), **cell)
@@ -242,7 +247,13 @@ def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, 
     cells = []
     for values in _product(own):
         settings = {key: _plain(value) for key, value in validated(name, cls, values).items()}
-        cls(**validated(name, cls, values))
+        _check_finite("method", settings)
+        try:
+            cls(**validated(name, cls, values))
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from error
         for granularity, dtype in itertools.product(
             axes.get("granularity", ["whole_model"]), axes.get("jacobian_dtype", [None])
         ):
@@ -259,6 +270,18 @@ def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, 
                 }
             )
     return cells
+
+
+def _check_finite(key: str, value: Any) -> None:
+    """Infinities and NaN have no place in a configuration: JSON has no word for them."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_finite(f"{key}.{name}", item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_finite(key, item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{key}={value} is not allowed: it must be a finite number.")
 
 
 def _product(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -306,4 +329,4 @@ def _plain(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value).replace(" ", "")

@@ -65,8 +65,18 @@ The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
   mtlbench check gradvac            a registered method
   mtlbench check my_idea.py         the methods that a file registers""",
     "bench": """\
-  mtlbench bench                              Gramian, weights and combination against the floor
-  mtlbench bench K=2,8,16 P=1e6,1e7 method=gradvac,pcgrad
-  mtlbench bench steps                        whole steps of every method against uniform
-  mtlbench bench steps task=multimnist""",
+  mtlbench bench
+      Gramian, weights and combination against the floor: reading the Jacobian twice
+  mtlbench bench combination K=2,8,16 P=1e6,1e7 method=gradvac,pcgrad
+  mtlbench bench combination K=8 P=1e7 layout=whole_model,all_layer,all_matrix
+      on the parameter list of a Transformer
+  mtlbench bench steps
+      whole steps of every method against uniform: one input with K heads, and a batch per objective
+  mtlbench bench steps task=multimnist method=gradvac,mgda --out steps.json
+
+keys of both         method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
+keys of combination  K=2,8 P=1e6 layout=flat|whole_model|enc_dec|all_layer|all_matrix dtype=float32|bfloat16|float64
+keys of steps        K=4,8 shape=heads,separate granularity=NAME, or task=NAME[/VARIANT] protocol=NAME data_root=DIR
+
+Subjects take turns within every repeat; ratios are medians over repeats (quartiles in parentheses).""",
 }

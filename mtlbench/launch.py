@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,10 @@ from typing import Any
 from mtlbench import data, registry
 from mtlbench.config import Cell, Request, parse
 from mtlbench.errors import UsageError
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, Record, Unreadable, load
-from mtlbench.storage import is_locked, locked, require_writable
+from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Status, Unreadable, load
+from mtlbench.storage import is_locked, locked, remove_leftovers, require_writable, set_aside
 
-# A worker that was told to stop has this long to save its checkpoint; one past its time limit, to notice.
+# A worker that was told to stop has this long to save its checkpoint; one whose time limit is over, to say so.
 _GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 
@@ -76,13 +77,17 @@ def run(words: str | Sequence[str]) -> Record:
         raise UsageError(f"run() is for one cell and these words make {len(request.cells)}; use run_grid().")
     cell = request.cells[0]
     folder = cell.folder(request.results)
-    check_data(request)
+    _check(request)
     require_writable(folder)
     with locked(folder) as mine:
         if not mine:
             raise UsageError(f"{cell.name} is being trained by another process ({folder}).")
-        if (folder / RECORD).exists():
-            return load(folder / RECORD)
+        remove_leftovers(folder)
+        try:
+            if (folder / RECORD).exists():
+                return load(folder / RECORD)
+        except Unreadable as error:
+            warnings.warn(f"{error}; kept as {set_aside(folder / RECORD).name}, running again", stacklevel=2)
         record = run_cell(
             cell,
             folder,
@@ -94,8 +99,6 @@ def run(words: str | Sequence[str]) -> Record:
         record.save(folder)
         if record.status != "finished":
             raise UsageError(f"{cell.name} {record.status}: {record.reason}")
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-        (folder / FAILURE).unlink(missing_ok=True)
         return record
 
 
@@ -125,7 +128,7 @@ def run_grid(
 
 def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None, retry: bool = False) -> list[Outcome]:
     """Run the cells of a request; see `run_grid`."""
-    check_data(request)
+    _check(request)
     require_writable(request.results)
     return _Launcher(request, on_event, retry).run()
 
@@ -139,6 +142,15 @@ def check_data(request: Request) -> None:
                 data.locate(dataset, file.name, root, f"{task}/{variant}")
 
 
+def _check(request: Request) -> None:
+    """Raise `UsageError` if a cell that is not finished could not start; nothing is written."""
+    from mtlbench.training import check
+
+    check_data(request)
+    waiting = [cell for cell in request.cells if not (cell.folder(request.results) / RECORD).exists()]
+    check(waiting, request.device, data.data_root(request.data_root))
+
+
 class _Worker:
     """A cell in training, as its launcher sees it."""
 
@@ -146,6 +158,7 @@ class _Worker:
         self.cell = cell
         self.folder = folder
         self.ended: dict[str, Any] | None = None
+        self.hung = False
         root = data.data_root(request.data_root)
         job = {
             "folder": str(folder),
@@ -175,10 +188,13 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):  # it died at once; its end is reported below
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
-        self.deadline = float("inf")
-        if request.time_limit is not None:
-            self.deadline = time.monotonic() + 2 * request.time_limit + _GRACE_SECONDS
+        self._patience = float("inf") if request.time_limit is None else request.time_limit + _GRACE_SECONDS
+        self.heard_from()
         threading.Thread(target=self._read, args=(reports,), daemon=True).start()
+
+    def heard_from(self) -> None:
+        """A worker that says nothing for longer than its time limit hangs."""
+        self.deadline = time.monotonic() + self._patience
 
     def _read(self, reports: queue.Queue[tuple[_Worker, Any]]) -> None:
         assert self.process.stdout is not None
@@ -202,6 +218,7 @@ class _Launcher:
         self.request = request
         self.on_event = on_event
         self.retry = retry
+        self.stopping = False
         self.outcomes: dict[str, Outcome] = {}
         self.waiting: deque[Cell] = deque()
         self.elsewhere: dict[str, Cell] = {}
@@ -218,6 +235,7 @@ class _Launcher:
             while self.waiting or self.running or self.elsewhere:
                 self._start()
                 self._listen()
+                self._kill_overdue()
                 self._look_elsewhere()
         except KeyboardInterrupt:
             self._stop_all()
@@ -265,8 +283,8 @@ class _Launcher:
         try:
             worker, report = self.reports.get(timeout=_POLL_SECONDS)
         except queue.Empty:
-            self._kill_overdue()
             return
+        worker.heard_from()
         if report is None:
             self._bury(worker)
         elif report["event"] == "progress":
@@ -282,16 +300,29 @@ class _Launcher:
         self.running.remove(worker)
         worker.close()
         cell, folder, end = worker.cell, worker.folder, worker.ended
-        if end is None:
+        if end is None and self.stopping:
+            self._end(Outcome(cell, folder, "interrupted"))
+        elif end is None and worker.hung:
+            reason = f"it did not react to its time limit of {self.request.time_limit:g} s and was killed"
+            self._keep_failure(cell, folder, "timeout", reason)
+        elif end is None:
             code = worker.process.returncode
             reason = f"its process ended with code {code}; see {folder / 'log.txt'}"
             if code == -9:
                 reason = f"its process was killed (out of memory?); see {folder / 'log.txt'}"
-            self._end(Outcome(cell, folder, "error", reason))
+            self._keep_failure(cell, folder, "error", reason)
         elif end["event"] == "busy":
             self._wait_for(cell)
         else:
             self._end(Outcome(cell, folder, end["status"], end["reason"]))
+
+    def _keep_failure(self, cell: Cell, folder: Path, status: Status, reason: str) -> None:
+        """Note an end that the worker could not note itself, on disk too."""
+        failure = Record(id=cell.id, status=status, reason=reason, cell=CellInfo(**cell.canonical()))
+        with contextlib.suppress(OSError), locked(folder) as mine:
+            if mine and not (folder / RECORD).exists():
+                failure.save(folder)
+        self._end(Outcome(cell, folder, status, reason))
 
     def _wait_for(self, cell: Cell) -> None:
         if cell.id not in self.elsewhere:
@@ -309,15 +340,12 @@ class _Launcher:
     def _kill_overdue(self) -> None:
         for worker in self.running:
             if time.monotonic() > worker.deadline:
-                worker.ended = {
-                    "event": "end",
-                    "status": "timeout",
-                    "reason": f"it did not react to its time limit of {self.request.time_limit:g} s and was killed",
-                }
+                worker.hung = True
                 worker.process.kill()
 
     def _stop_all(self) -> None:
         """Ask every worker to save a checkpoint, and wait for that."""
+        self.stopping = True
         for worker in self.running:
             worker.process.terminate()
         deadline = time.monotonic() + _GRACE_SECONDS

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from mtlbench.config import identity
 from mtlbench.record import Evaluation, ObjectiveInfo, Record
 
 BASELINE = "uniform"
@@ -93,18 +95,27 @@ class Table:
             _markdown_row(["---", *["---:"] * (len(header) - 1)]),
         ]
         lines += [_markdown_row(cells) for cells in self.cells()]
-        lines += ["", *(f"- {note}" for note in self.notes)]
+        lines += ["", *(f"- {' '.join(note.split())}" for note in self.notes)]
         return "\n".join(lines) + "\n"
 
 
 def tables(finished: Iterable[Record], failed: Iterable[Record] = ()) -> list[Table]:
-    """One table for each task/variant and protocol among the records; what differs there never shares a table."""
-    groups: dict[tuple[str, str, str], tuple[list[Record], list[Record]]] = {}
+    """One table for each task/variant and protocol among the records; what differs there never shares a table.
+
+    A protocol that was changed without a new version gets a table of its own, told apart by a digest in the title.
+    """
+    groups: dict[tuple[str, str, str, str], tuple[list[Record], list[Record]]] = {}
     for place, given in enumerate((finished, failed)):
         for record in given:
-            key = (record.cell.task, record.cell.variant, record.protocol_label)
+            protocol = {k: v for k, v in record.cell.protocol.items() if k not in ("name", "modified")}
+            key = (record.cell.task, record.cell.variant, record.protocol_label, identity(protocol))
             groups.setdefault(key, ([], []))[place].append(record)
-    return [_table(key, *groups[key]) for key in sorted(groups)]
+    contents = Counter(key[:3] for key in groups)
+    made = []
+    for (task, variant, label, digest), records in sorted(groups.items()):
+        apart = f" (content {digest})" if contents[task, variant, label] > 1 else ""
+        made.append(_table(f"{task}/{variant}, protocol {label}{apart}", *records))
+    return made
 
 
 def selected(record: Record) -> dict[str, dict[str, float]]:
@@ -136,9 +147,7 @@ def _validation(evaluation: Evaluation, objectives: Sequence[ObjectiveInfo]) -> 
     return statistics.fmean(signed)
 
 
-def _table(key: tuple[str, str, str], finished: list[Record], failed: list[Record]) -> Table:
-    task, variant, protocol = key
-    title = f"{task}/{variant}, protocol {protocol}"
+def _table(title: str, finished: list[Record], failed: list[Record]) -> Table:
     by_label: dict[str, tuple[list[Record], list[Record]]] = {}
     for place, given in enumerate((finished, failed)):
         for record in given:

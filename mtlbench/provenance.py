@@ -85,7 +85,7 @@ def source_commit() -> tuple[str | None, bool | None]:
     if not (top / ".git").exists():
         return None, None
     try:
-        run = ["git", "-C", str(top)]
+        run = ["git", "--no-optional-locks", "-C", str(top)]
         commit = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
         changed = subprocess.run(
             [*run, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],

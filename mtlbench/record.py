@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -145,9 +146,18 @@ class Record(Strict):
         return f"{p['name']}@{p['version']}" + "".join(f"+{k}={v}" for k, v in sorted(p["modified"].items()))
 
     def save(self, folder: Path) -> None:
-        """Write the record (or the failure) of a cell; raises `OSError` if the disk does not take it."""
+        """Write the record (or the failure) of a cell and remove what it makes obsolete.
+
+        Raises:
+            OSError: the disk does not take it; nothing has been removed.
+        """
         text = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
         write_atomically(folder / (RECORD if self.status == "finished" else FAILURE), text.encode())
+        with contextlib.suppress(OSError):
+            if self.status == "finished":
+                (folder / FAILURE).unlink(missing_ok=True)
+            if self.status in ("finished", "diverged"):
+                (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 class Unreadable(UsageError):
@@ -184,15 +194,17 @@ def scan(results: Path) -> Scan:
     """Read everything under `results`; unreadable records are reported, never raised."""
     found = Scan()
     for folder in sorted(_cell_folders(results)):
-        for name, place in ((RECORD, found.finished), (FAILURE, found.failed)):
-            if (folder / name).exists():
-                try:
-                    place.append(load(folder / name))
-                except Unreadable as error:
-                    found.unreadable.append(str(error))
-                break
-        else:
-            (found.running if is_locked(folder) else found.interrupted).append(folder)
+        try:
+            if (folder / RECORD).exists():
+                found.finished.append(load(folder / RECORD))
+            elif is_locked(folder):
+                found.running.append(folder)
+            elif (folder / FAILURE).exists():
+                found.failed.append(load(folder / FAILURE))
+            else:
+                found.interrupted.append(folder)
+        except Unreadable as error:
+            found.unreadable.append(str(error))
     return found
 
 

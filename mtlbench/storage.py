@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -71,26 +72,37 @@ def require_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of `folder` while open; yields False, at once, if another process holds it."""
+    """Hold the lock of `folder` while open; yields False, without waiting for it, if another process holds it."""
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        mine = _try_lock(handle)
+        for _ in range(5):  # `is_locked` in another process holds the lock for an instant
+            if not mine:
+                time.sleep(0.02)
+                mine = _try_lock(handle)
+        yield mine
     finally:
         os.close(handle)
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the lock of `folder` now."""
-    if not (folder / ".lock").exists():
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY)
+    except OSError:
         return False
-    with contextlib.suppress(OSError), locked(folder) as mine:
-        return not mine
-    return False
+    try:
+        return not _try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

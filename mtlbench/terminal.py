@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from mtlbench.bench.result import Bench
 from mtlbench.launch import Event
 from mtlbench.leaderboard import Table
 
@@ -28,6 +29,21 @@ def show_table(console: Console, table: Table) -> None:
     console.print(grid)
     for note in table.notes:
         console.print(f"  {escape(note)}", style="dim", highlight=False)
+
+
+def show_bench(console: Console, bench: Bench) -> None:
+    """A benchmark's measurements, ratios first, and where they were taken."""
+    labels = len(bench.rows[0].labels) if bench.rows else 0
+    grid = RichTable(box=box.SIMPLE_HEAD)
+    for index, name in enumerate(bench.columns):
+        grid.add_column(escape(name), justify="left" if index < labels else "right")
+    for cells in bench.table():
+        grid.add_row(*map(escape, cells))
+    console.print(grid)
+    e = bench.environment
+    peer = f", TorchJD {e.torchjd_version}" if e.torchjd_version else ""
+    where = f"torch {e.torch_version}{peer}, {e.threads} threads on {e.device} ({e.processor}), {e.date}"
+    console.print(f"  {escape(where)}; {bench.disturbed:.0%} of samples disturbed by other processes", style="dim")
 
 
 class Reporter:

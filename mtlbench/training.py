@@ -6,12 +6,13 @@ import copy
 import hashlib
 import io
 import itertools
+import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mtlbench import provenance, registry
 from mtlbench.backward import Backward
 from mtlbench.config import Cell
 from mtlbench.errors import Diverged, UsageError
-from mtlbench.kinds import Method
+from mtlbench.kinds import LossWeighting, Method
 from mtlbench.protocol import Optimizer, Schedule
 from mtlbench.record import (
     CHECKPOINT,
@@ -40,6 +41,8 @@ from mtlbench.task import Task
 CHECKPOINT_FORMAT = 1
 SPLITS = ("val", "test")
 _BLOCK_STEPS = 10
+
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -95,7 +98,7 @@ def run_cell(
         time_limit: seconds that training may take, over all resumptions.
         checkpoint_steps: steps between checkpoints, besides the one at every evaluation.
         on_progress: called after every block of steps.
-        should_stop: asked after every block of steps; True saves a checkpoint and raises `Interrupted`.
+        should_stop: asked after every step; True saves a checkpoint and raises `Interrupted`.
 
     Returns:
         The record; a cell that diverged, ran out of memory or out of time has that status and the reason.
@@ -118,9 +121,58 @@ def run_cell(
                 "timeout",
                 f"the time limit of {time_limit:g} s is used up; a higher one goes on from here",
             )
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except OUT_OF_MEMORY as error:
             status, reason = "oom", str(error).split("\n")[0] or "out of memory"
         return run.record(status, reason)
+
+
+def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> None:
+    """Build what the cells would train, and train nothing.
+
+    A task is built once for all cells that differ in seed, method, or values of the protocol other than its
+    options. An error of the task's own code is not told here: its cells end with it when they run.
+
+    Raises:
+        UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
+            allow, a method or granularity that does not fit the task.
+    """
+    _check_device(device)
+    built: dict[str, tuple[Task, nn.Module] | None] = {}
+    for cell in {replace(cell, seed=0).id: cell for cell in cells}.values():
+        key = json.dumps([cell.task, cell.variant, cell.protocol.options], sort_keys=True, default=str)
+        with _settings(cell.protocol.threads):
+            if key not in built:
+                built[key] = _built(cell, data_root)
+            if (found := built[key]) is not None:
+                _parts(cell, *found, registry.method(cell.method, **cell.parameters))
+
+
+def _built(cell: Cell, data_root: Path | None) -> tuple[Task, nn.Module] | None:
+    try:
+        task = registry.task_class(cell.task)(cell.variant, cell.protocol, data_root, torch.device("cpu"))
+        return task, task.model()
+    except UsageError:
+        raise
+    except Exception:
+        return None
+
+
+def _check_device(device: str) -> None:
+    kind, _, index = device.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= there:
+        names = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+        raise UsageError(f"device={device} is not there. This machine has: cpu{', ' + names if names else ''}.")
+
+
+def _parts(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[_Joint]:
+    """The models that are trained: one for all objectives, or one for each."""
+    if task.steps_per_epoch < 1:
+        raise UsageError(f"task {cell.task} has no training batches: steps_per_epoch={task.steps_per_epoch}.")
+    count = len(task.objectives)
+    if not method.separate_models:
+        return [_Joint(cell, task, model, method, range(count))]
+    return [_Joint(cell, task, copy.deepcopy(model), registry.method("uniform"), [k]) for k in range(count)]
 
 
 class _Joint:
@@ -139,6 +191,10 @@ class _Joint:
             len(objectives),
             jacobian_dtype=dtype,
         )
+        # Parameters and buffers that K decides exist from here on: the optimiser and a checkpoint need them.
+        gramian = not isinstance(method, LossWeighting) and getattr(method, "scope", "shared") == "shared"
+        method.begin(len(objectives), len(self.backward.group_names) if gramian else 1)
+        method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]
         self.optimizer = _optimizer(cell.protocol.optimizer, self.trained)
 
@@ -151,7 +207,11 @@ class _Joint:
         if not present:
             return {}
         rows = [self.objectives.index(k) for k in present]
-        losses = self.backward(self.task.losses(self.model, batch, present), rows)
+        try:
+            losses = self.backward(self.task.losses(self.model, batch, present), rows)
+        except Diverged as error:
+            names = ", ".join(f"{row} is {self.task.objectives[k].name}" for row, k in enumerate(self.objectives))
+            raise Diverged(f"{error} (objective {names})") from error
         if self.protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
         self.optimizer.step()
@@ -201,12 +261,7 @@ class _Run:
         model = self.task.model().to(device)
         method = registry.method(cell.method, **cell.parameters).seed(stream(cell.seed, "method"))
         self.method = method
-        if method.separate_models:
-            self.parts = [
-                _Joint(cell, self.task, copy.deepcopy(model), registry.method("uniform"), [k]) for k in range(count)
-            ]
-        else:
-            self.parts = [_Joint(cell, self.task, model, method.to(device), range(count))]
+        self.parts = _parts(cell, self.task, model, method)
         self.total_steps = protocol.epochs * self.task.steps_per_epoch
         self.log = _Log()
         self.log.loss_sums = torch.zeros(count, dtype=torch.float64, device=device)
@@ -225,6 +280,7 @@ class _Run:
         """Train to the end of the protocol, from wherever the log stands."""
         log, protocol, task = self.log, self.cell.protocol, self.task
         per_epoch = task.steps_per_epoch
+        limit = math.inf if time_limit is None else time_limit
         on_progress(Progress(log.step, self.total_steps, log.step // per_epoch))
         for part in self.parts:
             part.model.train()
@@ -237,19 +293,20 @@ class _Run:
                 block += 1
                 end_of_epoch = log.step == (epoch + 1) * per_epoch
                 due = checkpoint_steps is not None and log.step % checkpoint_steps == 0
-                if block < _BLOCK_STEPS and not end_of_epoch and not due:
+                stop = should_stop()
+                out_of_time = log.seconds_training + time.perf_counter() - clock > limit
+                if block < _BLOCK_STEPS and not (end_of_epoch or due or stop or out_of_time):
                     continue
                 _synchronize(self.device)
                 elapsed = time.perf_counter() - clock
                 log.block_seconds.append(elapsed / block)
                 log.seconds_training += elapsed
                 block = 0
-                stop = should_stop()
-                out_of_time = time_limit is not None and log.seconds_training > time_limit
-                if (due or stop or out_of_time) and not end_of_epoch:
+                to_evaluate = end_of_epoch and self._evaluates(epoch + 1)
+                if (due or stop or out_of_time) and not to_evaluate:
                     self._save()
                 on_progress(Progress(log.step, self.total_steps, epoch))
-                if not end_of_epoch:
+                if not to_evaluate:
                     _stop_if(stop, out_of_time)
                 clock = time.perf_counter()
             if log.step != (epoch + 1) * per_epoch:
@@ -257,17 +314,14 @@ class _Run:
                     f"task {self.cell.task} yielded {log.step - epoch * per_epoch} batches in epoch {epoch} "
                     f"but states steps_per_epoch={per_epoch}."
                 )
-            if (epoch + 1) % protocol.evaluate_every == 0 or epoch + 1 == protocol.epochs:
+            if self._evaluates(epoch + 1):
                 self._evaluate(epoch + 1)
                 scores = log.evaluations[-1].scores["val"]
                 main = {o.name: scores[o.name][o.metrics[0].name] for o in task.objectives}
                 self._save()
                 on_progress(Progress(log.step, self.total_steps, epoch + 1, main))
-            last = log.step == self.total_steps
-            _stop_if(
-                should_stop() and not last,
-                time_limit is not None and log.seconds_training > time_limit and not last,
-            )
+                if epoch + 1 < protocol.epochs:
+                    _stop_if(should_stop(), log.seconds_training > limit)
 
     def record(self, status: Status, reason: str) -> Record:
         """The record of what has been done so far."""
@@ -329,6 +383,10 @@ class _Run:
                 log.loss_sums[k] += loss
                 log.loss_counts[k] += 1
         log.step += 1
+
+    def _evaluates(self, epoch: int) -> bool:
+        """Whether the model is evaluated after so many epochs."""
+        return epoch % self.cell.protocol.evaluate_every == 0 or epoch == self.cell.protocol.epochs
 
     def _evaluate(self, epoch: int) -> None:
         log, names = self.log, [o.name for o in self.task.objectives]
@@ -443,10 +501,13 @@ def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, to
 
 
 def _optimizer(given: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if given.name == "sgd":
-        return torch.optim.SGD(parameters, given.lr, momentum=given.momentum, weight_decay=given.weight_decay)
     kind = torch.optim.Adam if given.name == "adam" else torch.optim.AdamW
-    return kind(parameters, given.lr, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay)
+    try:
+        if given.name == "sgd":
+            return torch.optim.SGD(parameters, given.lr, momentum=given.momentum, weight_decay=given.weight_decay)
+        return kind(parameters, given.lr, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay)
+    except ValueError as error:
+        raise UsageError(f"protocol.optimizer is not allowed: {error}.") from error
 
 
 def _stop_if(stop: bool, out_of_time: bool) -> None:

@@ -21,7 +21,7 @@ from mtlbench import registry
 from mtlbench.config import Cell
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Protocol
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Unreadable, load
+from mtlbench.record import RECORD, CellInfo, Record, Status, Unreadable, load
 from mtlbench.storage import locked, remove_leftovers, set_aside
 
 Emit = Callable[[dict[str, Any]], None]
@@ -57,16 +57,16 @@ def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -
         else:
             emit({"event": "end", "status": "finished", "reason": ""})
             return
-    for plugin in job["plugins"]:
-        registry.load_plugin(plugin)
     cell = Cell(**{**job["cell"], "protocol": Protocol(**job["cell"]["protocol"])})
 
-    from mtlbench.training import Interrupted, Progress, run_cell
+    from mtlbench.training import OUT_OF_MEMORY, Interrupted, Progress, run_cell
 
     def tell(progress: Progress) -> None:
         emit({"event": "progress", **dataclasses.asdict(progress)})
 
     try:
+        for plugin in job["plugins"]:
+            registry.load_plugin(plugin)
         record = run_cell(cell, folder, on_progress=tell, should_stop=stop.is_set, **_options(job["options"]))
     except Interrupted:
         emit({"event": "end", "status": "interrupted", "reason": ""})
@@ -74,12 +74,9 @@ def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -
     except Exception as error:
         traceback.print_exc()
         reason = _of_disk(error) if isinstance(error, OSError) else _in_words(error)
-        record = Record(id=cell.id, status="error", reason=reason, cell=CellInfo(**cell.canonical()))
+        status: Status = "oom" if isinstance(error, OUT_OF_MEMORY) else "error"
+        record = Record(id=cell.id, status=status, reason=reason, cell=CellInfo(**cell.canonical()))
     record.save(folder)
-    if record.status == "finished":
-        (folder / FAILURE).unlink(missing_ok=True)
-    if record.status in ("finished", "diverged"):
-        (folder / CHECKPOINT).unlink(missing_ok=True)
     emit({"event": "end", "status": record.status, "reason": record.reason})
 
 

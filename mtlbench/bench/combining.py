@@ -39,6 +39,7 @@ def combination(
     device: str = "cpu",
     dtype: str = "float32",
     repeats: int = 11,
+    sample_seconds: float = 0.05,
     measure_memory: bool = True,
     compare: bool = True,
     plugins: Sequence[str] = (),
@@ -66,6 +67,7 @@ def combination(
         device: a torch device.
         dtype: of the Jacobian buffer, of `DTYPES`.
         repeats: samples of each subject.
+        sample_seconds: a sample repeats its call until it lasts about this long.
         measure_memory: also measure memory, in a process of its own for each row (seconds each).
         compare: also time TorchJD, if it is installed.
         plugins: files that the memory processes must load to know the methods.
@@ -77,7 +79,8 @@ def combination(
     arguments = {key: value for key, value in locals().items() if key != "progress"}
     _check(objectives, parameters, methods, layouts, dtype, repeats)
     where = torch.device(device)
-    sampler = Sampler(partial(torch.cuda.synchronize, where) if where.type == "cuda" else lambda: None)
+    synchronize = partial(torch.cuda.synchronize, where) if where.type == "cuda" else lambda: None
+    sampler = Sampler(synchronize, sample_seconds)
     peer = peers.version() if compare else None
     environment = Environment.here(where, peer)
     rows: list[Row] = []

@@ -32,7 +32,7 @@ class Sampler:
     """
 
     synchronize: Callable[[], object]
-    sample_seconds: float = 0.05
+    sample_seconds: float
     warm: bool = True
     attempts: int = 3
     kept: int = field(default=0, init=False)

@@ -43,6 +43,7 @@ def steps(
     scale: Scale = Scale(),  # noqa: B008 (frozen)
     device: str = "cpu",
     repeats: int = 7,
+    sample_seconds: float = 0.2,
     measure_memory: bool = True,
     compare: bool = True,
     plugins: Sequence[str] = (),
@@ -72,6 +73,7 @@ def steps(
         scale: of the built-in workloads.
         device: a torch device.
         repeats: samples of each subject.
+        sample_seconds: a sample repeats its call until it lasts about this long.
         measure_memory: also measure memory, in a process of its own for each row (seconds each).
         compare: also time TorchJD on the built-in workloads, if it is installed.
         plugins: files that the memory processes must load to know the methods.
@@ -95,7 +97,7 @@ def steps(
         raise UsageError("a benchmark needs a workload or a task, and each number at least 1.")
     where = torch.device(device)
     synchronize = partial(torch.cuda.synchronize, where) if where.type == "cuda" else lambda: None
-    sampler = Sampler(synchronize, sample_seconds=0.2, warm=False)
+    sampler = Sampler(synchronize, sample_seconds=sample_seconds, warm=False)
     advance = _Advance(progress, count * (repeats + measure_memory))
     rows: list[Row] = []
     for settings in chosen:

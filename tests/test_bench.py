@@ -1,0 +1,304 @@
+"""The benchmarks: what they measure, what their tables say, and that nothing they need is optional in disguise."""
+
+import builtins
+import time
+
+import pytest
+import torch
+
+import mtlbench
+from mtlbench import bench
+from mtlbench.bench import combining, memory, peers, stepping, workloads
+from mtlbench.bench.result import Bench, Row, Spread, medians
+from mtlbench.bench.sampling import Sampler
+
+TINY = bench.Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
+
+
+@pytest.fixture
+def without_torchjd(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.split(".")[0] == "torchjd":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr(peers.importlib, "import_module", lambda name: refuse(name))
+
+
+@pytest.fixture(scope="module")
+def combined():
+    calls = []
+    result = bench.combination(
+        objectives=(2, 3),
+        parameters=(3000,),
+        methods=("gradvac", "pcgrad"),
+        layouts=("flat", "whole_model", "all_layer"),
+        repeats=2,
+        sample_seconds=0,
+        measure_memory=False,
+        progress=lambda done, total, label: calls.append((done, total, label)),
+    )
+    return result, calls
+
+
+@pytest.fixture(scope="module")
+def stepped():
+    calls = []
+    result = bench.steps(
+        objectives=(2,),
+        methods=("gradvac", "single_task"),
+        scale=TINY,
+        repeats=2,
+        sample_seconds=0,
+        measure_memory=False,
+        progress=lambda done, total, label: calls.append((done, total, label)),
+    )
+    return result, calls
+
+
+def by_method(result, **labels):
+    return {r.labels["method"]: r for r in result.rows if labels.items() <= r.labels.items()}
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_repeats():
+    samples = {"a": [2.0, 9.0, 4.0], "b": [1.0, 3.0, 4.0]}  # ratios 2, 3, 1; the ratio of medians is 4 / 3
+    assert Spread.of(samples, "a", "b") == Spread(median=2.0, low=1.5, high=2.5)
+    assert Spread.of(samples, "a", "absent") is None
+    assert medians(samples, ["a", "absent"]) == {"a": 4.0, "absent": None}
+
+
+def test_there_is_a_row_for_every_k_layout_and_method(combined):
+    result, _ = combined
+    found = [(r.labels["K"], r.labels["layout"], r.labels["method"]) for r in result.rows]
+    layouts, methods = ("flat", "whole_model", "all_layer"), ("gradvac", "pcgrad")
+    assert found == [(k, layout, method) for k in (2, 3) for layout in layouts for method in methods]
+    assert {r.labels["layout"]: r.labels["groups"] for r in result.rows} == {
+        "flat": 1,
+        "whole_model": 1,
+        "all_layer": 11,
+    }
+
+
+def test_ratios_follow_from_the_samples_of_the_row(combined):
+    result, _ = combined
+    whole_model = by_method(result, K=3, layout="whole_model")
+    for name, row in by_method(result, K=3, layout="all_layer").items():
+        assert row.ratios["whole/floor"] == Spread.of(row.samples, "whole", "floor")
+        reference = {"own": row.samples["whole"], "reference": whole_model[name].samples["whole"]}
+        assert row.ratios["whole/whole_model"] == Spread.of(reference, "own", "reference")
+        assert row.seconds["whole"] == medians(row.samples, ["whole"])["whole"]
+        assert {len(values) for values in row.samples.values()} == {2}
+        assert row.ratios["torchjd/whole"] is None  # one aggregator on one matrix has no groups
+
+
+def test_progress_counts_every_sample_up_to_its_total(combined, stepped):
+    for _, calls in (combined, stepped):
+        total = calls[0][1]
+        assert [call[:2] for call in calls] == [(done, total) for done in range(1, total + 1)]
+
+
+def test_the_table_has_ratios_before_times_and_fits_its_columns(combined, stepped):
+    for result, _ in (combined, stepped):
+        columns = result.columns
+        kinds = ["(IQR)" in c for c in columns], ["[ms]" in c for c in columns]
+        assert max(i for i, is_ratio in enumerate(kinds[0]) if is_ratio) < kinds[1].index(True)
+        table = result.table()
+        assert len(table) == len(result.rows)
+        assert {len(row) for row in table} == {len(columns)}
+
+
+def test_the_record_survives_json(combined, stepped):
+    for result, _ in (combined, stepped):
+        assert Bench.from_json(result.to_json()) == result
+        assert result.environment.torch_version == torch.__version__
+        assert result.environment.threads == torch.get_num_threads()
+
+
+def test_torchjd_is_compared_with_on_the_same_matrix_where_it_is_installed(combined):
+    pytest.importorskip("torchjd")
+    result, _ = combined
+    row = by_method(result, K=2, layout="flat")["gradvac"]
+    assert row.ratios["torchjd/whole"] == Spread.of(row.samples, "torchjd", "whole")
+    assert result.environment.torchjd_version
+
+
+def test_everything_runs_without_torchjd(without_torchjd):
+    assert peers.version() is None
+    result = bench.combination((2,), (500,), ("pcgrad",), repeats=1, sample_seconds=0, measure_memory=False)
+    assert [row.ratios["torchjd/whole"] for row in result.rows] == [None]
+    assert result.environment.torchjd_version is None
+    result = bench.steps(("heads",), (2,), ("pcgrad",), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False)
+    assert stepping.TORCHJD not in by_method(result)
+
+
+def test_steps_compare_every_method_with_uniform_and_the_references(stepped):
+    result, _ = stepped
+    heads = by_method(result, workload="one input, K heads")
+    separate = by_method(result, workload="K separate graphs")
+    methods = {"uniform", "gradvac", "single_task", stepping.PLAIN}
+    peer = {stepping.TORCHJD} if peers.autojac() else set()
+    assert set(heads) == methods | {stepping.GRADS} | peer
+    assert set(separate) == methods | {stepping.KEPT} | peer
+    ratio = Spread.of({"a": heads["gradvac"].samples["step"], "b": heads["uniform"].samples["step"]}, "a", "b")
+    assert heads["gradvac"].ratios["/uniform"] == ratio
+    assert separate["gradvac"].ratios["/K x autograd.grad"] is None
+
+
+def test_by_default_every_registered_method_is_timed():
+    result = bench.steps(
+        ("separate",), (2,), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False, compare=False
+    )
+    assert set(by_method(result)) == {*mtlbench.registry.methods.names(), stepping.PLAIN, stepping.KEPT}
+    assert all(row.seconds["step"] > 0 for row in result.rows)
+
+
+def test_a_task_is_timed_on_its_own_batch():
+    result = bench.steps(
+        (), (), ("pcgrad", "single_task"), task="multimnist", repeats=1, sample_seconds=0, measure_memory=False
+    )
+    assert {row.labels["workload"] for row in result.rows} == {"multimnist/digits"}
+    assert set(by_method(result)) == {"uniform", "pcgrad", "single_task", stepping.PLAIN, stepping.GRADS}
+
+
+def test_a_method_that_does_not_fit_is_a_row_with_its_reason():
+    result = bench.steps(
+        ("heads",),
+        (2,),
+        ("gradvac",),
+        granularity="enc_dec",
+        scale=TINY,
+        repeats=1,
+        sample_seconds=0,
+        measure_memory=False,
+        compare=False,
+    )
+    row = by_method(result)["gradvac"]
+    assert "decoder" in row.note
+    assert row.seconds["step"] is None
+    assert "note" in result.columns
+
+
+@pytest.mark.parametrize("shape", workloads.SHAPES)
+def test_all_ways_to_sum_the_losses_give_the_same_gradients(shape):
+    workload = workloads.build(workloads.built_in(shape, 3, TINY, "cpu"))
+    found = []
+    for method in (None, "uniform", "scalarization"):
+        torch.manual_seed(0)  # dropout
+        training = stepping._Training(workload)
+        if method is None:
+            training.plain()
+        else:
+            shared = workload.shared(training.model)
+            training.combined(mtlbench.Backward(mtlbench.method(method), shared, objectives=3), False)
+        found.append([p.grad for p in training.model.parameters()])
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other)
+
+
+def test_half_of_the_pairs_conflict():
+    gramian = combining.filled(16, 20_000, "flat", "cpu", "float32").gramian(16)[0]
+    off_diagonal = gramian[~torch.eye(16, dtype=torch.bool)]
+    assert 0.35 < (off_diagonal < 0).double().mean() < 0.65
+
+
+@pytest.mark.parametrize("size", [1000, 50_000, 10_000_000])
+def test_the_transformer_has_about_200_tensors_and_p_entries(size):
+    shapes = combining.transformer(size)
+    assert len(shapes) == 201
+    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == pytest.approx(size, rel=0.02)
+
+
+def test_the_small_transformer_of_whole_steps_has_five_million_parameters():
+    model = workloads.build(workloads.built_in("separate", 1, bench.Scale(), "cpu")).model()
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(5e6, rel=0.01)
+
+
+@pytest.mark.skipif(not memory._STATUS.exists(), reason="peak memory needs /proc")
+def test_peak_memory_is_what_an_action_holds_at_once(tmp_path, monkeypatch):
+    (tmp_path / "allocator.py").write_text(
+        "import torch\ndef prepare(entries):\n    return lambda: torch.ones(entries).sum().item()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    size = memory.peak("allocator:prepare", {"entries": 10_000_000}, "cpu")
+    assert 40e6 <= size < 48e6
+
+
+@pytest.mark.skipif(not memory._STATUS.exists(), reason="peak memory needs /proc")
+def test_memory_is_positive_and_in_the_table():
+    result = bench.combination((2,), (200_000,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False)
+    (row,) = result.rows
+    assert row.bytes["extra"] > 0
+    assert row.bytes_ratios["extra/P floats"] == row.bytes["extra"] / 800_000
+    assert "extra [MB]" in result.columns
+    result = bench.steps(
+        ("separate",), (2,), ("gradvac",), scale=bench.Scale(layers=1), repeats=1, sample_seconds=0, compare=False
+    )
+    rows = by_method(result)
+    assert all(row.bytes["peak"] > 0 for row in rows.values())
+    assert rows[stepping.KEPT].bytes_ratios["peak/K graphs kept"] == 1
+
+
+@pytest.mark.skipif(not memory._STATUS.exists(), reason="peak memory needs /proc")
+def test_a_failed_memory_process_leaves_its_reason(monkeypatch):
+    with pytest.raises(RuntimeError, match="no_such_module"):
+        memory.peak("no_such_module:function", {}, "cpu")
+    monkeypatch.setattr(memory, "peak", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory today")))
+    (row,) = bench.combination((2,), (100,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False).rows
+    assert row.note == "no memory today"
+    assert row.bytes == {}
+
+
+def test_subjects_take_turns_and_keep_one_sample_per_repeat():
+    order = []
+    sampler = Sampler(lambda: None, sample_seconds=0.0, warm=False, attempts=1)
+    subjects = {name: lambda name=name: (order.append(name), time.sleep(0.001)) for name in "ab"}
+    samples = sampler.interleave(subjects, 3)
+    assert {name: len(values) for name, values in samples.items()} == {"a": 3, "b": 3}
+    assert order[4:] == ["a", "b"] * 3  # after one call and one calibration of each
+    assert all(value >= 0.001 for values in samples.values() for value in values)
+
+
+def test_a_disturbed_sample_is_taken_again(monkeypatch):
+    from mtlbench.bench import sampling
+
+    clock = iter([0.0, 9.0, 9.0, 9.0])  # others use 9 s during the first attempt, nothing during the second
+    monkeypatch.setattr(sampling, "_others", lambda: next(clock))
+    sampler = Sampler(lambda: None, 0.0, warm=False, attempts=3)
+    sampler._sample(lambda: time.sleep(0.001), 1)
+    assert (sampler.kept, sampler.disturbed) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": ("gradvack",)}, "gradvac"),
+        ({"methods": ("uniform",)}, "no weights for a Gramian"),
+        ({"layouts": ("all_layers",)}, "all_layer"),
+        ({"dtype": "float31"}, "float32"),
+        ({"objectives": (0,)}, "at least 1"),
+        ({"parameters": ()}, "at least one"),
+    ],
+)
+def test_bad_words_are_refused_before_anything_is_measured(arguments, message):
+    with pytest.raises(mtlbench.UsageError, match=message):
+        bench.combination(**{"repeats": 1, "sample_seconds": 0, **arguments})
+
+
+def test_steps_refuse_bad_words():
+    with pytest.raises(mtlbench.UsageError, match="separate"):
+        bench.steps(("separated",))
+    with pytest.raises(mtlbench.UsageError, match="gradvac"):
+        bench.steps(methods=("gradvak",))
+    with pytest.raises(mtlbench.UsageError, match="a workload or a task"):
+        bench.steps(())
+
+
+def test_an_empty_column_is_left_out():
+    here = bench.Environment.here(torch.device("cpu"), None)
+    rows = [Row(labels={"K": 2}, seconds={"step": 0.5, "never": None})]
+    result = Bench(kind="steps", settings={}, environment=here, disturbed=0.0, rows=rows)
+    assert result.columns == ["K", "step [ms]"]
+    assert result.table() == [["2", "500"]]

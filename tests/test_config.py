@@ -1,0 +1,215 @@
+"""Words become validated cells: grids, types, defaults, and an identity that depends on the configuration alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtlbench import registry
+from mtlbench.config import Cell, parse, read_words
+from mtlbench.errors import UsageError
+from mtlbench.protocol import task_data
+
+
+def cells(words: str) -> list[Cell]:
+    return parse(words.split()).cells
+
+
+def one(words: str) -> Cell:
+    (cell,) = cells(words)
+    return cell
+
+
+def from_file(tmp_path: Path, text: str, words: str = "") -> list[Cell]:
+    (tmp_path / "grid.yaml").write_text(text)
+    return parse([str(tmp_path / "grid.yaml"), *words.split()]).cells
+
+
+def test_lists_and_ranges_make_a_grid() -> None:
+    found = cells("method=gradvac,uniform task=multimnist seed=0..2,7 protocol.epochs=1,2")
+    assert len(found) == 2 * 4 * 2
+    assert {c.seed for c in found} == {0, 1, 2, 7}
+    assert {c.protocol.epochs for c in found} == {1, 2}
+
+
+def test_brackets_make_one_value_that_is_a_list() -> None:
+    found = cells("method=scalarization task=multimnist method.weights=[1,2],[0.5,1e-1]")
+    assert [c.parameters["weights"] for c in found] == [[1.0, 2.0], [0.5, 0.1]]
+
+
+def test_words_override_the_yaml_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    text = "method: [gradvac, uniform]\ntask: multimnist\nseed: 0..1\nprotocol.epochs: 3\n"
+    found = from_file(tmp_path, text, "seed=5 method=uniform")
+    assert [(c.method, c.seed, c.protocol.epochs) for c in found] == [("uniform", 5, 3)]
+
+
+def test_yaml_values_are_read_as_the_declared_type(tmp_path: Path) -> None:
+    text = (
+        "method: gradvac\ntask: multimnist\nmethod.beta: 1e-3\nmethod.shuffle: no\n"
+        "method.target: 0\nprotocol.optimizer.lr: 1e-4\nprotocol.autocast: yes\n"
+    )
+    (cell,) = from_file(tmp_path, text)
+    assert cell.parameters == {"beta": 0.001, "shuffle": False, "target": 0.0}
+    assert cell.protocol.optimizer.lr == 1e-4
+    assert cell.protocol.autocast is True
+
+
+def test_the_same_configuration_from_words_and_from_yaml_is_the_same_cell(tmp_path: Path) -> None:
+    text = "task: multimnist\nseed: 2\nmethod: scalarization\nmethod.weights: [[1, 2]]\nprotocol.epochs: 2\n"
+    word = one("protocol.epochs=2 method.weights=[1.0,2] seed=2 method=scalarization task=multimnist/digits")
+    assert from_file(tmp_path, text)[0].id == word.id
+
+
+def test_none_is_a_value_where_the_type_allows_it() -> None:
+    assert one("method=gradvac task=multimnist method.target=none").parameters["target"] is None
+    assert one("method=mgda task=multimnist method.normalize=none").parameters["normalize"] == "none"
+
+
+def test_a_parameter_applies_to_the_methods_that_have_it() -> None:
+    found = cells("method=gradvac,pcgrad,uniform task=multimnist method.beta=0.1,0.2")
+    assert [(c.method, c.parameters.get("beta")) for c in found] == [
+        ("gradvac", 0.1),
+        ("gradvac", 0.2),
+        ("pcgrad", None),
+        ("uniform", None),
+    ]
+
+
+def test_granularity_and_dtype_mean_nothing_to_methods_that_see_no_gradients() -> None:
+    found = cells("method=uniform,pcgrad task=multimnist granularity=whole_model,all_layer jacobian_dtype=bfloat16")
+    assert [(c.method, c.granularity, c.jacobian_dtype) for c in found] == [
+        ("uniform", None, None),
+        ("pcgrad", "whole_model", "bfloat16"),
+        ("pcgrad", "all_layer", "bfloat16"),
+    ]
+
+
+def test_a_cell_that_is_asked_for_twice_is_trained_once() -> None:
+    assert len(cells("method=gradvac,gradvac task=multimnist,multimnist/digits seed=0,0..0 method.beta=0.01,1e-2")) == 1
+
+
+def test_identity_does_not_depend_on_order_paths_or_how_it_runs() -> None:
+    plain = one("method=gradvac task=multimnist seed=1 method.beta=0.1")
+    other = one(
+        "seed=1 jobs=3 method.beta=1e-1 results=/elsewhere device=cuda data_root=/data time_limit=5 "
+        "checkpoint_steps=7 task=multimnist/digits protocol=digits jacobian_dtype=float32 method=gradvac"
+    )
+    assert plain.id == other.id
+
+
+def test_identity_is_the_same_in_another_process() -> None:
+    words = ["method=gradvac", "task=multimnist", "method.beta=0.1", "protocol.epochs=2"]
+    code = f"from mtlbench.config import parse; print(parse({words!r}).cells[0].id)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == parse(words).cells[0].id
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=1", "method.beta=0.02", "granularity=all_layer", "jacobian_dtype=bfloat16", "protocol.epochs=3"]
+)
+def test_identity_changes_with_anything_that_changes_the_result(change: str) -> None:
+    assert one("method=gradvac task=multimnist").id != one(f"method=gradvac task=multimnist {change}").id
+
+
+def test_identity_changes_when_the_content_of_the_protocol_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = one("method=gradvac task=multimnist").id
+    data = task_data("multimnist")
+    base = data.protocols["digits"]
+
+    def with_protocol(**changes: object) -> str:
+        protocols = {**data.protocols, "digits": base.model_copy(update=changes)}
+        monkeypatch.setattr("mtlbench.protocol.task_data", lambda _: data.model_copy(update={"protocols": protocols}))
+        return one("method=gradvac task=multimnist").id
+
+    assert with_protocol(batch_size=65) != before
+    assert with_protocol(version=2) != before
+    assert with_protocol(options={**base.options, "dropout": 0.21}) != before
+    assert with_protocol(description="better explained") == before
+
+
+def test_an_overridden_protocol_has_a_label_of_its_own() -> None:
+    cell = one("method=uniform task=multimnist protocol.optimizer.lr=0.001 protocol.epochs=2")
+    assert cell.protocol.label == "digits@1+epochs=2+optimizer.lr=0.001"
+    assert cell.folder(Path("r")).parts[3] == "digits@1-modified"
+
+
+def test_overriding_a_value_with_itself_changes_nothing() -> None:
+    base = one("method=uniform task=multimnist")
+    same = one(f"method=uniform task=multimnist protocol.epochs={base.protocol.epochs}")
+    assert (same.id, same.protocol.label) == (base.id, base.protocol.label)
+
+
+def test_labels_tell_apart_what_differs() -> None:
+    found = cells("method=gradvac task=multimnist method.beta=0.01,0.1,0.1000000001 granularity=whole_model,all_layer")
+    labels = [c.name for c in found]
+    assert labels[0].startswith("gradvac on")
+    assert len(set(labels)) == 6
+
+
+def test_cells_are_ordered_by_task_seed_and_method() -> None:
+    found = cells("method=uniform,gradvac task=multimnist seed=1,0")
+    assert [(c.seed, c.method) for c in found] == [(1, "uniform"), (1, "gradvac"), (0, "uniform"), (0, "gradvac")]
+
+
+def test_a_plug_in_task_with_protocols_as_data_has_variants_and_protocols(tiny: Path) -> None:
+    assert one("method=uniform task=tiny").protocol.label == "short@1"
+    assert one("method=uniform task=tiny/sampled protocol=long").protocol.epochs == 5
+    assert "tiny" in registry.tasks.names()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- method", "map keys to values"),
+        ("method: [uniform", "cannot be read"),
+        ("metod: uniform", "Did you mean 'method'"),
+        ("method: uniform\ntask: multimnist\nseed: []", "empty"),
+        ("method: uniform\ntask: multimnist\nprotocol: {epochs: 1}", "protocol"),
+        ("method: uniform\ntask: multimnist\nseed: 1.5", "whole number"),
+        ("method: gradvac\ntask: multimnist\nmethod.beta: .nan", "beta"),
+        ("method: uniform\ntask: multimnist\nprotocol.optimizer.lr: .inf", "finite"),
+        ("method: {gradvac: 1}\ntask: multimnist", "Unknown method"),
+        ("method: uniform\ntask: [[multimnist]]", "Unknown task"),
+        ("", "map keys to values"),
+    ],
+)
+def test_a_bad_yaml_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        from_file(tmp_path, text)
+
+
+def test_a_missing_yaml_file_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        parse(["nowhere.yaml", "method=uniform"])
+
+
+def test_a_yaml_file_after_the_words_is_refused() -> None:
+    with pytest.raises(UsageError, match="not a key=value word"):
+        parse(["method=uniform", "grid.yaml"])
+
+
+def test_a_grid_beyond_reason_is_refused() -> None:
+    with pytest.raises(UsageError, match="more than 10000"):
+        parse(["method=uniform", "task=multimnist", "seed=0..10000"])
+    with pytest.raises(UsageError, match="more than 10000"):
+        parse(["method=uniform", "task=multimnist", "seed=0..9999", "protocol.epochs=1,2"])
+
+
+def test_values_keep_equals_signs_and_spaces_around_commas_are_dropped() -> None:
+    assert read_words(["results=a=b", "seed=1, 2"]) == {"results": ["a=b"], "seed": ["1", "2"]}
+
+
+def test_a_constructor_that_refuses_a_value_is_a_usage_error(tiny: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "picky.py"
+    plugin.write_text(
+        "import mtlbench\n\n@mtlbench.register_method('picky')\nclass Picky(mtlbench.LossWeighting):\n"
+        "    def __init__(self, rate: float = 1.0) -> None:\n        super().__init__()\n"
+        "        if rate > 2:\n            raise ValueError('rate is at most 2')\n"
+        "    def scalarize(self, losses):\n        return losses.sum()\n"
+    )
+    registry.load_plugin(plugin)
+    with pytest.raises(UsageError, match="picky: rate is at most 2"):
+        parse(["method=picky", "task=tiny", "method.rate=3"])

@@ -1,0 +1,442 @@
+"""A cell's result depends on its configuration alone: not on interruptions, on the method's cost, or on luck."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mtlbench
+from mtlbench import registry
+from mtlbench.config import parse
+from mtlbench.errors import UsageError
+from mtlbench.protocol import Schedule
+from mtlbench.record import CHECKPOINT, Record
+from mtlbench.training import Interrupted, Progress, check, learning_rate_factor, run_cell, stream
+
+METHODS = sorted(p.stem for p in (Path(__file__).parents[1] / "methods").glob("[a-z]*.py"))
+EVERY = [*METHODS, "uncertainty"]
+STEPS = 24
+
+
+def stop_after(calls: int) -> Callable[[], bool]:
+    """A `should_stop` that says yes when it is asked for the `calls`-th time."""
+    asked = iter(range(calls - 1))
+    return lambda: next(asked, None) is None
+
+
+def measured(record: Record) -> Any:
+    return record.status, record.evaluations, record.diagnostics
+
+
+def trace(file: Path, what: str) -> list[str]:
+    return [line for line in file.read_text().splitlines() if line.startswith(what)]
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_two_runs_are_bitwise_equal(train: Callable[..., Record], tmp_path: Path, method: str) -> None:
+    words = f"method={method} task=tiny"
+    first = train(words, tmp_path / "a")
+    assert first.status == "finished"
+    assert measured(first) == measured(train(words, tmp_path / "b"))
+    assert first.evaluations != train(f"{words} seed=1", tmp_path / "c").evaluations
+
+
+@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize("variant", ["plain", "sampled"])
+def test_resumed_equals_uninterrupted_bitwise(
+    train: Callable[..., Record], tmp_path: Path, method: str, variant: str
+) -> None:
+    words = f"method={method} task=tiny/{variant} protocol.optimizer.weight_decay=0.01 protocol.schedule.name=cosine"
+    whole = train(words, tmp_path / "whole")
+    assert whole.status == "finished"
+    # In the first step, in mid-epoch, at the end of an epoch, in the last step but one: then through to the end.
+    for stop in (1, 4, 3, 9, 6):
+        with pytest.raises(Interrupted):
+            train(words, tmp_path / "cut", should_stop=stop_after(stop), checkpoint_steps=5)
+        assert (tmp_path / "cut" / CHECKPOINT).exists()
+    resumed = train(words, tmp_path / "cut", checkpoint_steps=5)
+    assert resumed.provenance.resumed == 5
+    assert measured(resumed) == measured(whole)
+    assert resumed.cost.steps == whole.cost.steps == STEPS
+
+
+@pytest.mark.parametrize("granularity", ["enc_dec", "all_layer", "all_matrix"])
+def test_resumed_equals_uninterrupted_at_every_granularity(
+    train: Callable[..., Record], tmp_path: Path, granularity: str
+) -> None:
+    words = f"method=gradvac task=tiny granularity={granularity} jacobian_dtype=bfloat16 protocol.clip_norm=1"
+    whole = train(words, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(words, tmp_path / "cut", should_stop=stop_after(11))
+    assert measured(train(words, tmp_path / "cut")) == measured(whole)
+
+
+def test_a_process_that_dies_goes_on_from_the_last_checkpoint(train: Callable[..., Record], tmp_path: Path) -> None:
+    words = "method=gradvac task=tiny"
+    whole = train(words, tmp_path / "whole")
+
+    def die(progress: Progress) -> None:
+        if progress.step >= 14:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train(words, tmp_path / "cut", on_progress=die, checkpoint_steps=3)
+    steps: list[int] = []
+    resumed = train(words, tmp_path / "cut", on_progress=lambda p: steps.append(p.step))
+    assert steps[0] == 12
+    assert measured(resumed) == measured(whole)
+
+
+def test_an_interruption_between_evaluations_loses_no_step(train: Callable[..., Record], tmp_path: Path) -> None:
+    words = "method=uniform task=tiny protocol.evaluate_every=2"
+    whole = train(words, tmp_path / "whole")
+    with pytest.raises(Interrupted):  # at the end of the first epoch, which is not evaluated
+        train(words, tmp_path / "cut", should_stop=stop_after(8))
+    steps: list[int] = []
+    resumed = train(words, tmp_path / "cut", on_progress=lambda p: steps.append(p.step))
+    assert steps[0] == 8
+    assert measured(resumed) == measured(whole)
+    assert [e.epoch for e in whole.evaluations] == [2, 3]
+
+
+def test_a_stop_is_noticed_after_the_step_in_which_it_is_asked(train: Callable[..., Record], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train("method=uniform task=tiny", should_stop=stop_after(3))
+    steps: list[int] = []
+    train("method=uniform task=tiny", on_progress=lambda p: steps.append(p.step))
+    assert steps[0] == 3
+
+
+@pytest.mark.parametrize("what", ["batch", "mask"])
+def test_all_methods_see_the_same_batches_and_draw_the_same_dropout_masks(
+    train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    # After the first step the weights differ and with them the activations, so masks are compared in that step,
+    # and in later steps through inputs that the weights do not change.
+    seen = {}
+    for method in EVERY:
+        monkeypatch.setenv("TINY_TRACE", str(tmp_path / method))
+        train(f"method={method} task=tiny seed=3", tmp_path / f"{method}.cell")
+        lines = trace(tmp_path / method, what)
+        if method == "single_task":  # each of the two models is shown every batch
+            assert lines[: 2 * STEPS : 2] == lines[1 : 2 * STEPS : 2] or what == "mask"
+            lines = lines[::2]
+        seen[method] = lines if what == "batch" else lines[:1]
+    assert len(seen["uniform"]) == (STEPS if what == "batch" else 1)
+    assert all(lines == seen["uniform"] for lines in seen.values())
+
+
+def test_all_methods_start_from_the_same_weights(
+    train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
+) -> None:
+    starts = []
+    built = registry.task_class("tiny").model
+
+    def model(self: Any) -> nn.Module:
+        made = built(self)
+        starts.append(torch.cat([p.detach().flatten() for p in made.parameters()]))
+        return made
+
+    monkeypatch.setattr(registry.task_class("tiny"), "model", model)
+    for method in EVERY:
+        train(f"method={method} task=tiny seed=3", tmp_path / method)
+    assert len(starts) == len(EVERY)
+    assert all(torch.equal(start, starts[0]) for start in starts)
+
+
+def test_random_numbers_drawn_by_a_method_do_not_move_the_dropout_masks(
+    train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With a learning rate of almost nothing the weights stand still, so every step's mask can be compared.
+    masks = {}
+    for method in ("uniform", "gradvac", "pcgrad", "single_task"):
+        monkeypatch.setenv("TINY_TRACE", str(tmp_path / method))
+        train(f"method={method} task=tiny protocol.optimizer.lr=1e-30", tmp_path / f"{method}.cell")
+        masks[method] = trace(tmp_path / method, "mask")
+    # A step of the joint model draws one mask for each objective; each separate model draws the first of them.
+    assert masks["uniform"] == masks["gradvac"] == masks["pcgrad"]
+    assert masks["single_task"][::2] == masks["single_task"][1::2] == masks["uniform"][::2]
+
+
+def test_single_task_equals_training_each_objective_alone(train: Callable[..., Record], tmp_path: Path) -> None:
+    together = train("method=single_task task=tiny protocol.options.dropout=0", tmp_path / "single")
+    assert together.separate_models
+    for k, name in enumerate("ab"):
+        weights = "[1,0]" if k == 0 else "[0,1]"
+        alone = train(
+            f"method=scalarization method.weights={weights} task=tiny protocol.options.dropout=0", tmp_path / name
+        )
+        for mine, theirs in zip(together.evaluations, alone.evaluations, strict=True):
+            assert mine.scores["test"][name]["mse"] == pytest.approx(theirs.scores["test"][name]["mse"], rel=1e-4)
+
+
+def test_the_streams_of_a_seed_are_independent() -> None:
+    seeds = {stream(s, name, i) for s in range(3) for name in ("init", "data", "noise", "method") for i in range(5)}
+    assert len(seeds) == 60
+    assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_training_leaves_the_settings_of_the_process_as_they_were(train: Callable[..., Record]) -> None:
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train("method=gradvac task=tiny protocol.threads=2")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ({}, [1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"warmup_steps": 4}, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
+        ({"name": "step", "every_epochs": 2, "factor": 0.5}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]),
+        ({"name": "step", "factor": 0.5}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
+        ({"name": "cosine"}, [0.5 * (1 + math.cos(math.pi * s / 8)) for s in range(8)]),
+        (
+            {"name": "cosine", "warmup_steps": 2},
+            [0.5, 1, *(0.5 * (1 + math.cos(math.pi * s / 6)) for s in range(6))],
+        ),
+        ({"name": "inverse_sqrt", "warmup_steps": 2}, [0.5, 1, *(math.sqrt(2 / s) for s in range(3, 9))]),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule(schedule: dict[str, Any], factors: list[float]) -> None:
+    given = Schedule.model_validate(schedule)
+    assert [learning_rate_factor(given, s, 2, 8) for s in range(8)] == pytest.approx(factors)
+
+
+def test_the_optimiser_gets_the_scheduled_learning_rate(
+    train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    step = torch.optim.SGD.step
+
+    def spy(self: torch.optim.SGD, *args: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    words = "protocol.optimizer.name=sgd protocol.optimizer.lr=0.1 protocol.schedule.name=step"
+    train(f"method=uniform task=tiny {words} protocol.schedule.factor=0.1")
+    assert rates == pytest.approx([0.1] * 8 + [0.01] * 8 + [0.001] * 8)
+
+
+def test_a_time_limit_ends_the_cell_and_a_higher_one_goes_on(train: Callable[..., Record], tmp_path: Path) -> None:
+    words = "method=gradvac task=tiny"
+    whole = train(words, tmp_path / "whole")
+    stopped = train(words, tmp_path / "cut", time_limit=1e-9)
+    assert stopped.status == "timeout"
+    assert "1e-09 s" in stopped.reason
+    assert stopped.cost.steps == 1
+    assert stopped.evaluations == ()
+    resumed = train(words, tmp_path / "cut", time_limit=1000)
+    assert resumed.provenance.resumed == 1
+    assert measured(resumed) == measured(whole)
+
+
+def test_a_cell_that_diverges_says_in_which_objective(train: Callable[..., Record]) -> None:
+    record = train("method=gradvac task=tiny/diverges")
+    assert record.status == "diverged"
+    assert "loss of objective 1 is nan" in record.reason
+    assert "1 is b" in record.reason
+    alone = train("method=single_task task=tiny/diverges")
+    assert "0 is a" in alone.reason or "0 is b" in alone.reason
+
+
+def test_a_diverged_cell_keeps_the_curves_it_has(train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = registry.task_class("tiny").evaluate
+    calls = iter(range(100))
+
+    def later_nan(self: Any, *args: Any) -> dict[str, dict[str, float]]:
+        found = evaluate(self, *args)
+        return found if next(calls) < 2 else {**found, "b": {"mse": float("nan")}}
+
+    monkeypatch.setattr(registry.task_class("tiny"), "evaluate", later_nan)
+    record = train("method=uniform task=tiny")
+    assert record.status == "diverged"
+    assert record.reason.startswith("mse of b on val is nan after epoch 2")
+    assert [e.epoch for e in record.evaluations] == [1]
+    Record.model_validate_json(record.model_dump_json())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory\nmore"), MemoryError()])
+def test_out_of_memory_is_a_status(
+    train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def starve(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(registry.task_class("tiny"), "losses", starve)
+    record = train("method=uniform task=tiny")
+    assert (record.status, record.reason) == ("oom", "no memory" if str(error) else "out of memory")
+
+
+def test_parameters_of_a_method_are_trained_and_resumed(train: Callable[..., Record], tmp_path: Path) -> None:
+    record = train("method=uncertainty task=tiny", tmp_path / "whole")
+    assert set(record.diagnostics) == {"s0", "s1"}
+    assert all(abs(s) > 0.05 for s in record.diagnostics.values())
+    assert record.diagnostics["s0"] != record.diagnostics["s1"]
+
+
+def test_a_task_that_yields_another_number_of_batches_than_it_states_is_refused(
+    train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = registry.task_class("tiny").batches
+    for change in (lambda made: made[:-1], lambda made: [*made, made[0]]):
+        monkeypatch.setattr(
+            registry.task_class("tiny"),
+            "batches",
+            lambda self, *a, change=change: iter(change(list(batches(self, *a)))),
+        )
+        with pytest.raises(UsageError, match="steps_per_epoch=8"):
+            train("method=uniform task=tiny")
+
+
+def test_a_task_without_batches_is_refused(train: Callable[..., Record]) -> None:
+    with pytest.raises(UsageError, match="no training batches"):
+        train("method=uniform task=tiny protocol.batch_size=65")
+
+
+class Trap:
+    """What runs when a checkpoint is unpickled without care."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def flipped(good: bytes, _: Path) -> bytes:
+    middle = len(good) // 2
+    return good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
+
+
+def with_a_trap(good: bytes, file: Path) -> bytes:
+    import hashlib
+    import io
+
+    buffer = io.BytesIO()
+    torch.save({"format": 1, "cell": Trap(file)}, buffer)
+    return hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue()
+
+
+DAMAGE = {
+    "flipped bit": flipped,
+    "cut short": lambda good, _: good[: len(good) // 2],
+    "empty": lambda *_: b"",
+    "zeros": lambda good, _: bytes(len(good)),
+    "text": lambda *_: b"not a checkpoint",
+    "bare pickle": lambda _, file: pickle.dumps(Trap(file)),
+    "pickle with a valid digest": with_a_trap,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_set_aside_and_never_executed(
+    train: Callable[..., Record], tmp_path: Path, damage: str
+) -> None:
+    words = "method=gradvac task=tiny"
+    whole = train(words, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(words, tmp_path / "cut", should_stop=stop_after(12))
+    checkpoint = tmp_path / "cut" / CHECKPOINT
+    bad = DAMAGE[damage](checkpoint.read_bytes(), tmp_path / "executed")
+    checkpoint.write_bytes(bad)
+    with pytest.warns(UserWarning, match="damaged"):
+        record = train(words, tmp_path / "cut")
+    assert not (tmp_path / "executed").exists()
+    assert (tmp_path / "cut" / "checkpoint.pt.corrupt1").read_bytes() == bad
+    assert record.provenance.resumed == 0
+    assert measured(record) == measured(whole)
+
+
+def test_a_checkpoint_of_another_cell_is_not_used(train: Callable[..., Record], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train("method=gradvac task=tiny seed=1", should_stop=stop_after(12))
+    with pytest.warns(UserWarning, match="another cell"):
+        record = train("method=gradvac task=tiny seed=0")
+    assert measured(record) == measured(train("method=gradvac task=tiny seed=0", tmp_path / "fresh"))
+
+
+def test_a_checkpoint_of_a_model_that_has_changed_is_named_and_kept(
+    train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Interrupted):
+        train("method=uniform task=tiny", should_stop=stop_after(12))
+    built = registry.task_class("tiny").model
+
+    def wider(self: Any) -> nn.Module:
+        model = built(self)
+        model.extra = nn.Linear(1, 1)
+        return model
+
+    monkeypatch.setattr(registry.task_class("tiny"), "model", wider)
+    with pytest.raises(UsageError, match=r"does not fit the model as it is now .*checkpoint\.pt\.corrupt1"):
+        train("method=uniform task=tiny")
+    assert train("method=uniform task=tiny").status == "finished"
+
+
+def test_the_record_says_what_the_cell_cost(train: Callable[..., Record]) -> None:
+    cost = train("method=gradvac task=tiny").cost
+    assert cost.steps == STEPS
+    assert cost.seconds_per_step > 0
+    assert cost.seconds_training >= cost.seconds_per_step
+    assert cost.peak_memory_bytes > 1_000_000
+    assert cost.memory == "process"
+
+
+def test_training_losses_are_means_since_the_previous_evaluation(train: Callable[..., Record]) -> None:
+    record = train("method=uniform task=tiny/sampled protocol.options.dropout=0")
+    assert all(set(e.losses) == {"a", "b"} for e in record.evaluations)
+    assert record.evaluations[-1].losses["b"] < record.evaluations[0].losses["b"]
+
+
+def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Iterator[Tensor]:
+        raise AssertionError("a batch was asked for")
+
+    monkeypatch.setattr(registry.task_class("tiny"), "batches", never)
+    check(parse([f"method={','.join(EVERY)}", "task=tiny"]).cells, "cpu", None)
+    bad = {
+        "method=scalarization task=tiny method.weights=[1,2,3]": "3 numbers for 2 objectives",
+        "method=uniform task=tiny protocol.batch_size=65": "no training batches",
+        "method=uniform task=tiny protocol.options.size=5000": "at most 1000",
+        "method=uniform task=tiny protocol.optimizer.betas=[2,2]": "protocol.optimizer",
+    }
+    for words, says in bad.items():
+        with pytest.raises(UsageError, match=says):
+            check(parse(words.split()).cells, "cpu", None)
+
+
+def test_the_check_builds_a_task_once_for_all_methods_and_seeds(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    constructor = mtlbench.Task.__subclasses__  # any attribute will do: only the counter matters
+    assert constructor
+    original = registry.task_class("tiny").__init__
+
+    def count(self: Any, *args: Any) -> None:
+        built.append(args[0])
+        original(self, *args)
+
+    monkeypatch.setattr(registry.task_class("tiny"), "__init__", count)
+    cells = parse("method=uniform,gradvac task=tiny,tiny/sampled seed=0..3 protocol.optimizer.lr=0.1,0.2".split()).cells
+    check(cells, "cpu", None)
+    assert built == ["plain", "sampled"]
+
+
+def test_an_error_of_the_task_itself_does_not_refuse_the_grid(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, *_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(registry.task_class("tiny"), "__init__", broken)
+    cells = parse(["method=uniform", "task=tiny"]).cells
+    check(cells, "cpu", None)
+    with pytest.raises(RuntimeError, match="broken"):
+        run_cell(cells[0], Path())
