@@ -10,7 +10,8 @@ before the update, as the weights start at 1. L_i(0) is the loss of the first st
 
 Conventions of this suite where published implementations differ: the step on w is plain gradient descent, and the
 objective above is divided by Gbar, so that w does not depend on the scale of the gradients; weights stay at least
-1e-3; an objective within 1e-9 of its wanted norm is left where it is (at the kink of |.|). In a step without some objectives, w is renormalised over the present ones, to the sum that they had.
+1e-3; an objective within a relative 1e-9 of its wanted norm counts as there, with slope 0. In a step without some
+objectives, w is renormalised over the present ones, to the sum that they had.
 
 Source: Chen et al.
 """

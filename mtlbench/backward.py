@@ -213,8 +213,7 @@ class Backward:
             jacobian.set_row(row, gradients)
         values = torch.stack([loss.detach() for loss in losses])
         weights = self._answer(method, jacobian.gramian(len(losses)), values)
-        seeds = [w.to(loss) for w, loss in zip(weights[0], losses, strict=True)]
-        torch.autograd.backward(list(losses), seeds)
+        torch.autograd.backward(list(losses), list(weights[0].to(values).unbind()))
         return values
 
     def _fill_and_combine(self, losses: Losses, m: int) -> Tensor:
@@ -246,7 +245,7 @@ class Backward:
             method.require_finite("loss", host[:m])
             method.require_finite("sum of the gradient", host[m:])
             with torch.autocast(jacobian.device.type, enabled=False):
-                jacobian.add([method.aggregate(columns) for columns in jacobian.columns(m)])
+                jacobian.add([_aggregated(method, columns) for columns in jacobian.columns(m)])
             return values
         assert isinstance(method, GramianWeighting)
         columns = self._last_layer if method.scope == "last_layer" else None
@@ -330,6 +329,16 @@ class _HeldBack:
             if p.grad is not None:
                 self._held.append((self._row, p, p.grad))
             p.grad = existing
+
+
+def _aggregated(method: JacobianAggregator, columns: Tensor) -> Tensor:
+    update = method.aggregate(columns)
+    if update.shape != columns.shape[1:]:
+        raise UsageError(
+            f"{method.name}: aggregate answered a tensor of shape {tuple(update.shape)} for a Jacobian of shape "
+            f"{tuple(columns.shape)}; the update has one number for each column."
+        )
+    return update
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:

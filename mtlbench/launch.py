@@ -189,7 +189,7 @@ class _Worker:
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
         self._patience = float("inf") if request.time_limit is None else request.time_limit + _GRACE_SECONDS
-        self.heard_from()
+        self.deadline = float("inf")  # until it has loaded its data and begins to train
         threading.Thread(target=self._read, args=(reports,), daemon=True).start()
 
     def heard_from(self) -> None:

@@ -170,7 +170,7 @@ def load_plugin(file: str | Path) -> None:
     try:
         if not path.is_file():
             raise UsageError("there is no such file")
-        before = {registry: dict(registry.entries()) for registry in (methods, tasks)}
+        before = {registry: set(registry.entries()) for registry in (methods, tasks)}
         name = f"mtlbench_plugin_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -180,8 +180,8 @@ def load_plugin(file: str | Path) -> None:
         try:
             spec.loader.exec_module(module)
         except BaseException:
-            for registry, entries in before.items():
-                registry._entries = entries
+            for registry, names in before.items():
+                registry._entries = {n: entry for n, entry in registry.entries().items() if n in names}
             del sys.modules[name]
             raise
     except Exception as error:

@@ -1,15 +1,18 @@
 """Runs `mtlbench` commands in forked processes that need not import torch again; told what to do on standard input.
 
-A command behaves as if it had been typed: it is a process of its own, leads its own process group and can be
-killed. Only the seconds that importing torch takes are missing.
+A command behaves as if it had been typed: it is a process of its own, leads its own process group, starts a
+process for each cell, and all of them can be killed. Only the seconds that importing torch takes are missing.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -18,6 +21,47 @@ import mtlbench.launch
 import mtlbench.leaderboard
 import mtlbench.terminal
 import mtlbench.training
+import mtlbench.worker
+
+
+class ForkedWorker:
+    """What the launcher uses of `subprocess.Popen`, for `python -m mtlbench.worker`."""
+
+    def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
+        assert command[1:] == ["-m", "mtlbench.worker"]
+        child_in, parent_out = os.pipe()
+        parent_in, child_out = os.pipe()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            os.dup2(child_in, 0)
+            os.dup2(child_out, 1)
+            os.closerange(3, 256)  # above all, the ends of pipes to other workers
+            os.environ.update(env)
+            _end_with(mtlbench.worker.main)
+        os.close(child_in)
+        os.close(child_out)
+        self.stdin = os.fdopen(parent_out, "w")
+        self.stdout = os.fdopen(parent_in)
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
+
+class Launching:
+    """What the launcher uses of the module `subprocess`."""
+
+    Popen = ForkedWorker
+    PIPE = DEVNULL = None
 
 
 def main() -> None:
@@ -28,12 +72,9 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _start(request: dict) -> int:
+def _start(request: dict[str, Any]) -> int:
     pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
+    if not pid:
         os.setsid()
         os.chdir(request["folder"])
         os.environ.clear()
@@ -42,14 +83,29 @@ def _start(request: dict) -> int:
         output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
-        mtlbench.cli.main(request["words"])
+        if not request["new_workers"]:
+            mtlbench.launch.subprocess = Launching  # type: ignore[assignment]
+        _end_with(lambda: mtlbench.cli.main(request["words"]))
+    return pid
+
+
+def _end_with(last: Callable[[], None]) -> None:
+    """Run `last` as if nothing else were in this process, and end it."""
+    code = 1
+    try:
+        sys.stdin = os.fdopen(0, closefd=False)
+        last()
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
 
 
 if __name__ == "__main__":

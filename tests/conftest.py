@@ -95,8 +95,17 @@ class Commands:
         self._server.stdin.flush()
         return int(json.loads(self._server.stdout.readline()))
 
-    def start(self, words: str | Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Started:
-        """Start a command in `folder`; data sets are not visible unless `environment` says where they are."""
+    def start(
+        self,
+        words: str | Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        new_workers: bool = False,
+    ) -> Started:
+        """Start a command in `folder`; data sets are not visible unless `environment` says where they are.
+
+        With `new_workers` the cells' processes are new ones as for a typed command, without they are forked.
+        """
         inherited = {k: v for k, v in os.environ.items() if k != "MTLBENCH_DATA"}
         output = next(self._outputs)
         request = {
@@ -104,6 +113,7 @@ class Commands:
             "folder": str(folder),
             "environment": {**inherited, "COLUMNS": "250", **(environment or {})},
             "output": str(output),
+            "new_workers": new_workers,
         }
         return Started(self.ask(request), self, output)
 

@@ -1,6 +1,6 @@
 """The benchmarks: what they measure, what their tables say, and that nothing they need is optional in disguise."""
 
-import builtins
+import sys
 import time
 
 import pytest
@@ -17,15 +17,9 @@ TINY = bench.Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabula
 
 @pytest.fixture
 def without_torchjd(monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.split(".")[0] == "torchjd":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    monkeypatch.setattr(peers.importlib, "import_module", lambda name: refuse(name))
+    loaded = [name for name in sys.modules if name.split(".")[0] == "torchjd"]
+    for name in {"torchjd", "torchjd.aggregation", "torchjd.autojac", *loaded}:
+        monkeypatch.setitem(sys.modules, name, None)  # Python refuses to import it
 
 
 @pytest.fixture(scope="module")
@@ -219,22 +213,31 @@ def test_the_small_transformer_of_whole_steps_has_five_million_parameters():
 @pytest.mark.skipif(not memory._STATUS.exists(), reason="peak memory needs /proc")
 def test_peak_memory_is_what_an_action_holds_at_once(tmp_path, monkeypatch):
     (tmp_path / "allocator.py").write_text(
-        "import torch\ndef prepare(entries):\n    return lambda: torch.ones(entries).sum().item()\n"
+        "import torch\n"
+        "from mtlbench.bench.memory import Action\n"
+        "def prepare(entries, held):\n"
+        "    return Action(lambda: torch.ones(entries).sum().item(), held)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    size = memory.peak("allocator:prepare", {"entries": 10_000_000}, "cpu")
-    assert 40e6 <= size < 48e6
+    size = memory.peak("allocator:prepare", {"entries": 10_000_000, "held": 7_000_000}, "cpu")
+    assert 47e6 <= size < 55e6
 
 
 @pytest.mark.skipif(not memory._STATUS.exists(), reason="peak memory needs /proc")
 def test_memory_is_positive_and_in_the_table():
     result = bench.combination((2,), (200_000,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False)
     (row,) = result.rows
-    assert row.bytes["extra"] > 0
+    assert row.bytes["extra"] > 800_000  # the update alone
     assert row.bytes_ratios["extra/P floats"] == row.bytes["extra"] / 800_000
     assert "extra [MB]" in result.columns
     result = bench.steps(
-        ("separate",), (2,), ("gradvac",), scale=bench.Scale(layers=1), repeats=1, sample_seconds=0, compare=False
+        ("separate",),
+        (2,),
+        ("gradvac",),
+        scale=bench.Scale(width=64, layers=1, feedforward=64),
+        repeats=1,
+        sample_seconds=0,
+        compare=False,
     )
     rows = by_method(result)
     assert all(row.bytes["peak"] > 0 for row in rows.values())

@@ -117,7 +117,10 @@ def test_objectives_in_another_order_meet_their_own_weights():
 
 def test_the_model_is_trained_by_the_weighted_losses_heads_included():
     torch.manual_seed(0)
-    trunk, heads = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double(), [nn.Linear(2, 1).double() for _ in range(2)]
+    trunk, heads = (
+        nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double(),
+        [nn.Linear(2, 1).double() for _ in range(2)],
+    )
     x = torch.randn(8, 3, dtype=torch.float64)
     method = mtlbench.method("gradnorm", lr=0.1)
     backward = mtlbench.Backward(method, trunk)

@@ -76,7 +76,10 @@ def test_gramians_over_groups_sum_to_that_of_the_whole_model(model, granularity)
     tokens = torch.randint(0, 11, (3, 4, 5), generator=torch.Generator().manual_seed(1))
     backward = mtlbench.Backward(mtlbench.method("pcgrad"), model, granularity)
     losses = [model(t).logsumexp(-1).mean() * (k + 1) for k, t in enumerate(tokens)]
-    rows = [torch.cat([g.flatten() for g in torch.autograd.grad(x, list(model.parameters()), retain_graph=True)]) for x in losses]
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(x, list(model.parameters()), retain_graph=True)])
+        for x in losses
+    ]
     expected = torch.stack(rows) @ torch.stack(rows).T
     backward(losses)
     assert backward.gramian.shape == (len(backward.group_names), 3, 3)
@@ -103,7 +106,7 @@ def test_explicit_groups_that_miss_repeat_or_invent_a_parameter_are_refused(mode
 
 
 def test_an_unknown_granularity_names_the_nearest():
-    with pytest.raises(UsageError, match="'all_layers'. Did you mean 'all_layer'.*whole_model"):
+    with pytest.raises(UsageError, match=r"'all_layers'\. Did you mean 'all_layer'.*whole_model"):
         group(named_parameters(nn.Linear(2, 2)), "all_layers")
 
 
@@ -141,6 +144,6 @@ def test_the_last_layer_is_the_last_by_name_or_the_last_matrix_and_what_follows(
     expected = list(model[2].parameters())
     assert last_layer(named_parameters(model)) == expected
     assert last_layer(named_parameters(model.named_parameters(prefix="trunk"))) == expected
-    assert last_layer(named_parameters([p for p in model.parameters()])) == expected
+    assert last_layer(named_parameters(list(model.parameters()))) == expected
     biases = [Parameter(torch.ones(3)), Parameter(torch.ones(2))]
     assert last_layer(named_parameters(biases)) == biases[1:]

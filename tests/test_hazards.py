@@ -206,10 +206,12 @@ STEPS_OF = {"pcgrad": STEPS, "gradvac": STEPS, "mgda": 300, "gradnorm": 300}
 
 def through_backward(name, rows, dtype, scale=1.0, groups="whole_model", **parameters):
     """The updates (steps, P) of a method for given gradients of `dtype` parameters; each loss is a product."""
-    steps, k, p = rows.shape
-    shared = [Parameter(torch.zeros(1, dtype=dtype)) for _ in range(p)] if groups == "all_matrix" else [
-        Parameter(torch.zeros(p, dtype=dtype))
-    ]
+    p = rows.shape[2]
+    shared = (
+        [Parameter(torch.zeros(1, dtype=dtype)) for _ in range(p)]
+        if groups == "all_matrix"
+        else [Parameter(torch.zeros(p, dtype=dtype))]
+    )
     backward = mtlbench.Backward(mtlbench.method(name, **parameters), shared, groups)
     found = []
     for step in rows:

@@ -35,9 +35,15 @@ def flat(gradients, group, everything):
 def random_groups(rng, dtype=torch.float32):
     """Parameters of random shapes, in random groups of random sizes, some of one element, some over a block."""
     count = int(rng.integers(1, 12))
-    shapes = [tuple(rng.integers(1, (2, 9, 70)[rng.integers(3)], size=rng.integers(0, 4)).tolist()) for _ in range(count)]
+    shapes = [
+        tuple(rng.integers(1, (2, 9, 70)[rng.integers(3)], size=rng.integers(0, 4)).tolist()) for _ in range(count)
+    ]
     found = parameters(*shapes, dtype=dtype)
-    cuts = sorted(rng.choice(np.arange(1, count), size=rng.integers(0, count), replace=False).tolist()) if count > 1 else []
+    cuts = (
+        sorted(rng.choice(np.arange(1, count), size=rng.integers(0, count), replace=False).tolist())
+        if count > 1
+        else []
+    )
     return [found[a:b] for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
 
 
@@ -57,7 +63,9 @@ def test_every_group_has_the_gramian_of_its_own_columns_and_padding_never_leaks(
     torch.testing.assert_close(gramian.sum(0), whole.gramian(rows)[0], rtol=1e-12, atol=1e-13 * jacobian.width)
     some = [p for p in jacobian.parameters if rng.random() < 0.5]
     columns = flat(gradients, some, jacobian.parameters) if some else torch.zeros(rows, 0, dtype=torch.float64)
-    torch.testing.assert_close(jacobian.gramian(rows, some)[0], columns @ columns.T, rtol=1e-12, atol=1e-13 * jacobian.width)
+    torch.testing.assert_close(
+        jacobian.gramian(rows, some)[0], columns @ columns.T, rtol=1e-12, atol=1e-13 * jacobian.width
+    )
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -191,10 +199,15 @@ def test_grads_are_put_back_and_hooks_removed_also_after_an_exception():
     a, b = parameters((3,), (4,))
     a.grad = kept = torch.arange(3.0)
     jacobian = Jacobian([[a, b]])
-    with pytest.raises(KeyError), jacobian.filling(2) as rows:
-        rows.start_row(0)
-        (a.sum() + b.sum()).backward()
-        raise KeyError
+
+    def interrupted():
+        with jacobian.filling(2) as rows:
+            rows.start_row(0)
+            (a.sum() + b.sum()).backward()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     assert a.grad is kept
     assert b.grad is None
     (a.sum() + b.sum()).backward()
@@ -223,7 +236,11 @@ def test_sparse_gradients_are_rows_too():
 
 
 def test_double_parameters_get_a_double_buffer_and_half_ones_a_float_buffer():
-    for dtype, expected in ((torch.float64, torch.float64), (torch.float16, torch.float32), (torch.bfloat16, torch.float32)):
+    for dtype, expected in (
+        (torch.float64, torch.float64),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+    ):
         assert Jacobian([parameters((2,), dtype=dtype)]).dtype == expected
 
 

@@ -114,7 +114,7 @@ def test_a_wrong_number_of_weights_and_all_zero_are_refused():
 
 
 def test_one_model_per_objective_is_left_to_the_runner():
-    with pytest.raises(UsageError, match="single_task trains a model per objective.*mtlbench run"):
+    with pytest.raises(UsageError, match=r"single_task trains a model per objective.*mtlbench run"):
         mtlbench.Backward(mtlbench.method("single_task"), nn.Linear(2, 2))
 
 

@@ -48,19 +48,25 @@ CASES = {
     "rank two": lambda rng, k: rng.standard_normal((k, 2)) + 2,
     "rank one": lambda rng, k: np.outer(rng.uniform(0.5, 3, k), rng.standard_normal(9)),
     "norms from 1e-6 to 1e6": lambda rng, k: rng.standard_normal((k, 90)) * 10 ** rng.uniform(-6, 6, (k, 1)),
-    "norms from 1e-6 to 1e6, agreeing": lambda rng, k: (rng.standard_normal((k, 90)) + 1)
-    * 10 ** rng.uniform(-6, 6, (k, 1)),
-    "norms from 1e-6 to 1e6, rank three": lambda rng, k: (rng.standard_normal((k, 3)) + 1)
-    * 10 ** rng.uniform(-6, 6, (k, 1)),
+    "norms from 1e-6 to 1e6, agreeing": lambda rng, k: (
+        (rng.standard_normal((k, 90)) + 1) * 10 ** rng.uniform(-6, 6, (k, 1))
+    ),
+    "norms from 1e-6 to 1e6, rank three": lambda rng, k: (
+        (rng.standard_normal((k, 3)) + 1) * 10 ** rng.uniform(-6, 6, (k, 1))
+    ),
     "duplicates": lambda rng, k: np.repeat(rng.standard_normal((-(-k // 2), 70)) + 0.2, 2, axis=0)[:k],
     "nearly equal": lambda rng, k: rng.standard_normal(70) + 1e-4 * rng.standard_normal((k, 70)),
     "nearly equal, of one length": lambda rng, k: unit(rng.standard_normal(70) + 1e-4 * rng.standard_normal((k, 70))),
-    "nearly equal pairs": lambda rng, k: np.repeat(rng.standard_normal((-(-k // 2), 70)), 2, axis=0)[:k]
-    + 1e-6 * rng.standard_normal((k, 70)),
-    "nearly antiparallel": lambda rng, k: np.outer(np.where(np.arange(k) % 2, -1, 1), rng.standard_normal(70))
-    + 1e-4 * rng.standard_normal((k, 70)),
+    "nearly equal pairs": lambda rng, k: (
+        np.repeat(rng.standard_normal((-(-k // 2), 70)), 2, axis=0)[:k] + 1e-6 * rng.standard_normal((k, 70))
+    ),
+    "nearly antiparallel": lambda rng, k: (
+        np.outer(np.where(np.arange(k) % 2, -1, 1), rng.standard_normal(70)) + 1e-4 * rng.standard_normal((k, 70))
+    ),
     "orthogonal": lambda rng, k: conjugate(rng, k, 70),
-    "one far shorter": lambda rng, k: (rng.standard_normal((k, 30)) + 1) * np.where(np.arange(k) == 0, 1e-3, 1)[:, None],
+    "one far shorter": lambda rng, k: (
+        (rng.standard_normal((k, 30)) + 1) * np.where(np.arange(k) == 0, 1e-3, 1)[:, None]
+    ),
 }
 
 

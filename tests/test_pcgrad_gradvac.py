@@ -11,7 +11,7 @@ from scipy import stats
 
 import mtlbench
 from mtlbench.errors import UsageError
-from mtlbench.visiting import visiting_orders
+from mtlbench.visiting import unit_rows, visiting_orders
 
 REGRESSION = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]], dtype=torch.float64)
 
@@ -232,7 +232,6 @@ def test_steps_with_some_objectives_equal_the_pseudo_code_and_leave_absent_targe
             block = np.ix_([0, 1], present, present)
             local = targets[block]
             expected = oracles.gradvac(gradients, orders, local, 0.01)
-            before = method.target.clone() if step == 0 else before
             targets[block] = local
             np.testing.assert_allclose(method.target.numpy()[:, apart], targets[:, apart], rtol=1e-10, atol=1e-14)
         assert_updates_equal(weights, gradients, expected)
@@ -250,6 +249,20 @@ def test_objectives_named_in_another_order_meet_their_own_targets():
             weights = other.weights(gramian(rows))
         torch.testing.assert_close(one.weights(gramian(rows)), weights, rtol=1e-13, atol=0)
         torch.testing.assert_close(one.target[0, [0, 1], [1, 0]], other.target[0, [0, 1], [1, 0]], rtol=1e-13, atol=0)
+
+
+def test_targets_stand_under_the_numbers_of_the_objectives_in_whatever_order_these_are_named():
+    rows = torch.rand(4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)  # none conflict
+    cosines = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=2)
+    for chosen in ([2, 0, 3, 1], [3, 1], [0, 1, 2, 3]):
+        method = mtlbench.method("gradvac", beta=0.5)
+        method.begin(4, 1)
+        method.weights(gramian(rows[chosen]), present=chosen)
+        expected = torch.zeros(4, 4, dtype=torch.float64)
+        for i in chosen:
+            for j in chosen:
+                expected[i, j] = 0.5 * cosines[i, j] if i != j else 0.0
+        torch.testing.assert_close(method.target[0], expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("objectives", [2, 6])
@@ -374,6 +387,27 @@ def test_a_target_counts_as_at_most_its_documented_ceiling_and_growth_is_capped(
     second = math.sqrt(100**2 - 1 - first**2)
     # The others meet g_0 first: g'_1 = g_1 + first g_0 + second g_2 and g'_2 = g_2 + first g_0 + second g_1.
     assert again.tolist() == pytest.approx([1 + 2 * first, 1 + first + second, 1 + 2 * second], rel=1e-9)
+
+
+def test_cosines_are_clipped_and_a_zero_row_has_none():
+    table = torch.tensor([[4.0, 6.000001, 0.0], [6.000001, 9.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    cosines, norms = unit_rows(table[None].numpy())
+    assert cosines.tolist() == [[[1, 1, 0], [1, 1, 0], [0, 0, 0]]]
+    assert norms.tolist() == [[2, 3, 0]]
+    opposite = table * torch.tensor([[1.0, -1, 1], [-1, 1, 1], [1, 1, 1]])
+    assert unit_rows(opposite[None].numpy())[0][0, 0].tolist() == [1, -1, 0]
+
+
+def test_a_corrected_gradient_that_meets_its_own_direction_is_parallel_to_it_and_no_more():
+    # g0 is brought to the target towards g1, which is just the direction of g2: a cosine of 1 up to rounding.
+    rng = np.random.default_rng(9)
+    angle, target, turned = rng.uniform(0, 2 * np.pi, 500), 0.5, np.arccos(0.5)
+    rows = np.stack([np.stack([np.cos(a), np.sin(a)], 1) for a in (angle + np.pi / 2, angle, angle + turned)], 1)
+    table = torch.from_numpy(rows @ rows.transpose(0, 2, 1))
+    weights = mtlbench.method("gradvac", target=target, shuffle=False).weights(table)
+    assert weights.isfinite().all()
+    # g0 gains g1 / sqrt(3). g1 meets g0 (gains g0 / sqrt(3)), then g2 at 60 - 30 degrees: nothing. g2 is near enough.
+    assert weights.numpy() == pytest.approx(np.tile([1 + 3**-0.5, 1 + 3**-0.5, 1], (500, 1)), rel=1e-7)
 
 
 def test_a_zero_gradient_changes_neither_gradients_nor_targets_nor_counts():

@@ -17,6 +17,8 @@ METHODS = ["gradnorm", "gradvac", "mgda", "pcgrad", "scalarization", "single_tas
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch):
     """Every test starts from the built-in entries and leaves no trace."""
+    for name in METHODS:  # a module that is imported already does not register again
+        registry.methods.load(name)
     for known in (registry.methods, registry.tasks):
         monkeypatch.setattr(known, "_entries", dict(known.entries()))
     monkeypatch.setattr(registry, "broken_plugins", {})
@@ -78,7 +80,9 @@ def test_a_built_in_method_is_imported_by_its_file_name():
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
-    with pytest.raises(UsageError, match=r"Unknown method 'gradvacc'\. Did you mean 'gradvac'\?.*mtlbench list methods"):
+    with pytest.raises(
+        UsageError, match=r"Unknown method 'gradvacc'\. Did you mean 'gradvac'\?.*mtlbench list methods"
+    ):
         mtlbench.method("gradvacc")
     with pytest.raises(UsageError, match=r"Unknown task 'multimnst'\. Did you mean 'multimnist'"):
         registry.task_class("multimnst")
@@ -136,6 +140,16 @@ def test_a_plug_in_that_fails_half_way_leaves_nothing_registered(tmp_path):
     assert set(registry.methods.entries()) == known
     with pytest.raises(UsageError, match="Unknown method 'double'"):
         mtlbench.method("double")
+
+
+def test_a_plug_in_that_fails_leaves_the_built_in_methods_it_used_usable(tmp_path, monkeypatch):
+    entry = registry.methods.entry("mgda")
+    monkeypatch.setitem(registry.methods.entries(), "mgda", registry.Entry("mgda", entry.origin))  # not imported yet
+    monkeypatch.delitem(sys.modules, "mtlbench.methods.mgda")
+    file = plugin(tmp_path, "using", "import mtlbench\n\nmtlbench.method('mgda')\n1 / 0")
+    with pytest.raises(UsageError, match="ZeroDivisionError"):
+        registry.load_plugin(file)
+    assert mtlbench.method("mgda").normalize == "none"
 
 
 def test_a_missing_file_or_one_that_is_no_python_is_refused(tmp_path):

@@ -51,9 +51,10 @@ def assert_same_state(one, other):
             assert_same_state(value, other[key])
         elif isinstance(value, torch.Tensor):
             assert value.dtype == other[key].dtype
-            assert torch.equal(value.nan_to_num(-7.0) if value.is_floating_point() else value, (
-                other[key].nan_to_num(-7.0) if value.is_floating_point() else other[key]
-            ))
+            assert torch.equal(
+                value.nan_to_num(-7.0) if value.is_floating_point() else value,
+                (other[key].nan_to_num(-7.0) if value.is_floating_point() else other[key]),
+            )
         else:
             assert value == other[key]
 
@@ -136,7 +137,9 @@ def train(backward, trunk, heads, optimizer, steps):
         features = trunk(torch.randn(8, 5, generator=rng))
         present = [0, 1, 3] if step % 3 == 2 else list(range(K))
         optimizer.zero_grad()
-        backward([(heads[k](features) - k).pow(2).mean() for k in present], objectives=present if step % 3 == 2 else None)
+        backward(
+            [(heads[k](features) - k).pow(2).mean() for k in present], objectives=present if step % 3 == 2 else None
+        )
         optimizer.step()
 
 
@@ -147,7 +150,9 @@ def test_training_with_backward_continues_bit_identically_in_a_fresh_object(name
     parameters = [*trunk.parameters(), *heads.parameters()]
     backward = mtlbench.Backward(mtlbench.method(name), trunk, granularity)
     train(backward, trunk, heads, torch.optim.SGD(parameters, 0.05), range(5))
-    saved = through_a_file({"backward": backward.state_dict(), "trunk": trunk.state_dict(), "heads": heads.state_dict()})
+    saved = through_a_file(
+        {"backward": backward.state_dict(), "trunk": trunk.state_dict(), "heads": heads.state_dict()}
+    )
     train(backward, trunk, heads, torch.optim.SGD(parameters, 0.05), range(5, 11))
 
     new_trunk, new_heads = build()

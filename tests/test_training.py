@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import mtlbench
 from mtlbench import registry
 from mtlbench.config import parse
 from mtlbench.errors import UsageError
@@ -87,7 +86,7 @@ def test_a_process_that_dies_goes_on_from_the_last_checkpoint(train: Callable[..
             raise SystemExit
 
     with pytest.raises(SystemExit):
-        train(words, tmp_path / "cut", on_progress=die, checkpoint_steps=3)
+        train(words, tmp_path / "cut", on_progress=die, checkpoint_steps=12)
     steps: list[int] = []
     resumed = train(words, tmp_path / "cut", on_progress=lambda p: steps.append(p.step))
     assert steps[0] == 12
@@ -246,7 +245,8 @@ def test_a_cell_that_diverges_says_in_which_objective(train: Callable[..., Recor
     assert "loss of objective 1 is nan" in record.reason
     assert "1 is b" in record.reason
     alone = train("method=single_task task=tiny/diverges")
-    assert "0 is a" in alone.reason or "0 is b" in alone.reason
+    assert "loss of objective 0 is nan" in alone.reason
+    assert "0 is b" in alone.reason
 
 
 def test_a_diverged_cell_keeps_the_curves_it_has(train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,9 +393,11 @@ def test_the_record_says_what_the_cell_cost(train: Callable[..., Record]) -> Non
 
 
 def test_training_losses_are_means_since_the_previous_evaluation(train: Callable[..., Record]) -> None:
-    record = train("method=uniform task=tiny/sampled protocol.options.dropout=0")
-    assert all(set(e.losses) == {"a", "b"} for e in record.evaluations)
-    assert record.evaluations[-1].losses["b"] < record.evaluations[0].losses["b"]
+    # Weights that stand still have the same mean loss over every epoch, in whatever order the batches come.
+    record = train("method=uniform task=tiny protocol.options.dropout=0 protocol.optimizer.lr=1e-30")
+    first, *others = [e.losses for e in record.evaluations]
+    assert first["a"] != first["b"]
+    assert all(losses == pytest.approx(first, rel=1e-5) for losses in others)
 
 
 def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,8 +419,6 @@ def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: py
 
 def test_the_check_builds_a_task_once_for_all_methods_and_seeds(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    constructor = mtlbench.Task.__subclasses__  # any attribute will do: only the counter matters
-    assert constructor
     original = registry.task_class("tiny").__init__
 
     def count(self: Any, *args: Any) -> None:
@@ -426,7 +426,9 @@ def test_the_check_builds_a_task_once_for_all_methods_and_seeds(tiny: Path, monk
         original(self, *args)
 
     monkeypatch.setattr(registry.task_class("tiny"), "__init__", count)
-    cells = parse("method=uniform,gradvac task=tiny,tiny/sampled seed=0..3 protocol.optimizer.lr=0.1,0.2".split()).cells
+    cells = parse(
+        ["method=uniform,gradvac", "task=tiny,tiny/sampled", "seed=0..3", "protocol.optimizer.lr=0.1,0.2"]
+    ).cells
     check(cells, "cpu", None)
     assert built == ["plain", "sampled"]
 

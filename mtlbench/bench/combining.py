@@ -135,16 +135,14 @@ def filled(objectives: int, parameters: int, layout: str, device: str, dtype: st
     return jacobian
 
 
-def prepared(
-    objectives: int, parameters: int, layout: str, method: str, device: str, dtype: str
-) -> Callable[[], object]:
-    """The whole combination, ready to be called; smaller ones have run, so that libraries are loaded."""
+def prepared(objectives: int, parameters: int, layout: str, method: str, device: str, dtype: str) -> memory.Action:
+    """The whole combination, to measure its memory; a small one has run, so that libraries are loaded."""
     for size in (min(parameters, 1000), parameters):
         jacobian = filled(objectives, size, layout, device, dtype)
         whole = partial(_combine_with, _method(method), jacobian, objectives, torch.ones(objectives))
         if size != parameters:
             whole()
-    return whole
+    return memory.Action(whole, held=jacobian.width * jacobian.parameters[0].element_size())  # the update
 
 
 class _Advance:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,11 +18,18 @@ _STATUS = Path("/proc/self/status")
 _RUN_CHILD = "from mtlbench.bench.memory import answer; answer()"
 
 
+class Action(NamedTuple):
+    """What is measured, and the bytes that its preparation allocated and that count as well."""
+
+    call: Callable[[], object]
+    held: int = 0
+
+
 def peak(prepare: str, settings: dict[str, Any], device: str, plugins: Sequence[str] = ()) -> int:
     """The bytes by which memory grows, at the most, while an action runs twice.
 
     Args:
-        prepare: `module:function`; called with `settings` as keywords, it returns the action, ready to run.
+        prepare: `module:function`; called with `settings` as keywords, it returns an `Action`.
         settings: what JSON can hold.
         device: resident memory is measured on a CPU, the allocator's tensors on a CUDA device.
         plugins: files to load first.
@@ -64,16 +71,16 @@ def answer() -> None:
         load_plugin(plugin)
     module, name = question["prepare"].split(":")
     prepare = getattr(importlib.import_module(module), name)
-    action = prepare(**question["settings"])
-    sys.stdout.write(f"{growth(action, torch.device(question['device']))}\n")
+    action: Action = prepare(**question["settings"])
+    sys.stdout.write(f"{action.held + growth(action.call, torch.device(question['device']))}\n")
 
 
-def growth(action: Callable[[], object], device: torch.device) -> int:
-    """Bytes by which memory grows, at the most, while `action` runs twice in this process."""
+def growth(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes by which memory grows, at the most, while `call` runs twice in this process."""
     cuda = device.type == "cuda"
     before = _cuda_start(device) if cuda else _resident_start()
     for _ in range(2):
-        action()
+        call()
     highest = torch.cuda.max_memory_allocated(device) if cuda else _status("VmHWM")
     return max(0, highest - before)
 

@@ -150,11 +150,11 @@ def step(workload: Workload, subject: str, granularity: str) -> Step:
     return partial(training.combined, backward, subject == KEPT)
 
 
-def prepared(settings: dict[str, Any], subject: str, granularity: str) -> Step:
-    """A step that is ready to be called; small ones have run, so that libraries are loaded."""
+def prepared(settings: dict[str, Any], subject: str, granularity: str) -> memory.Action:
+    """A step, to measure its memory; a small one has run, so that libraries are loaded."""
     if "scale" in settings:
         step(workloads.build({**settings, "scale": asdict(SMALLEST)}), subject, granularity)()
-    return step(workloads.build(settings), subject, granularity)
+    return memory.Action(step(workloads.build(settings), subject, granularity))
 
 
 def _all(calls: Sequence[Step]) -> None:

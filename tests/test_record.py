@@ -1,0 +1,158 @@
+"""A record is whole or named as broken; nothing that is read back can crash what reads it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+
+import mtlbench
+from mtlbench.config import parse
+from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Unreadable, load, scan
+from mtlbench.storage import locked
+
+
+@pytest.fixture
+def place(train: Callable[..., Record], tmp_path: Path) -> Path:
+    """The folder of a finished cell below `tmp_path / "results"`."""
+    (cell,) = parse(["method=gradvac", "task=tiny", "method.beta=0.1"]).cells
+    folder = cell.folder(tmp_path / "results")
+    folder.mkdir(parents=True)
+    train("method=gradvac task=tiny method.beta=0.1").save(folder)
+    return folder
+
+
+def failure(status: str = "error", seed: int = 0) -> Record:
+    (cell,) = parse(["method=uniform", "task=tiny", f"seed={seed}"]).cells
+    return Record(id=cell.id, status=status, reason="because", cell=CellInfo(**cell.canonical()))
+
+
+def test_a_record_comes_back_as_it_was_written(train: Callable[..., Record], tmp_path: Path) -> None:
+    words = (
+        "method=scalarization method.weights=[1,0.3] task=tiny protocol.optimizer.lr=1e-3 protocol.options.dropout=0.1"
+    )
+    record = train(words)
+    record.save(tmp_path)
+    again = load(tmp_path / RECORD)
+    assert again == record
+    assert again.id == parse(words.split()).cells[0].id
+    assert again.label == "scalarization(weights=[1.0,0.3])"
+
+
+def test_the_file_says_its_schema_version_and_what_ran(place: Path) -> None:
+    content = json.loads((place / RECORD).read_text())
+    assert content["schema_version"] == 1
+    assert content["cell"]["parameters"] == {"beta": 0.1, "target": None, "shuffle": True}
+    assert content["cell"]["protocol"]["version"] == 1
+    assert {"torch", "python", "mtlbench"} <= set(content["provenance"]["packages"])
+    assert content["provenance"]["method_digest"] != "unknown"
+    assert [sorted(e["scores"]) for e in content["evaluations"]] == [["test", "val"]] * 3
+
+
+def change(path: str, value: Any) -> Callable[[str], str]:
+    def apply(text: str) -> str:
+        content = json.loads(text)
+        *keys, last = path.split(".")
+        place = content
+        for key in keys:
+            place = place[int(key) if isinstance(place, list) else key]
+        place[last] = value
+        return json.dumps(content)
+
+    return apply
+
+
+DAMAGE: dict[str, tuple[Callable[[str], Any], str]] = {
+    "another schema version": (change("schema_version", 2), "schema_version"),
+    "cut short": (lambda text: text[: len(text) // 2], "Invalid JSON"),
+    "empty": (lambda _: "", "Invalid JSON"),
+    "binary": (lambda _: b"\xff\x00\xfe", "Invalid JSON"),
+    "a list": (lambda _: "[]", "object"),
+    "NaN metric": (change("evaluations.1.scores.test.a.mse", math.nan), "evaluations.1.scores.test.a.mse"),
+    "infinite loss": (change("evaluations.0.losses.b", math.inf), "evaluations.0.losses.b"),
+    "text metric": (change("evaluations.1.scores.test.a.mse", "good"), "evaluations.1.scores.test.a.mse"),
+    "wrong id": (change("id", "0" * 12), "id"),
+    "changed configuration": (change("cell.seed", 7), "id"),
+    "NaN parameter": (change("cell.parameters.beta", math.nan), "not a whole record"),
+    "unknown status": (change("status", "done"), "status"),
+    "finished without curves": (change("evaluations", []), "finished record needs"),
+    "unknown key": (change("extra", 1), "extra"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_broken_record_is_named_and_never_counts(place: Path, tmp_path: Path, damage: str) -> None:
+    apply, says = DAMAGE[damage]
+    broken = apply((place / RECORD).read_text())
+    (place / RECORD).write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+    with pytest.raises(Unreadable, match=says) as error:
+        load(place / RECORD)
+    assert str(place / RECORD) in str(error.value)
+    found = scan(tmp_path / "results")
+    assert (found.finished, found.failed, found.running, found.interrupted) == ([], [], [], [])
+    assert len(found.unreadable) == 1
+    with pytest.warns(UserWarning, match="not a whole record"):
+        assert mtlbench.records(tmp_path / "results") == []
+
+
+def test_broken_records_hide_no_whole_ones(place: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+    other = place.parent / "seed1-000000000000"
+    other.mkdir()
+    (other / RECORD).write_text("{")
+    with pytest.warns(UserWarning, match=other.name):
+        assert len(mtlbench.records(tmp_path / "results")) == 1
+    for words in ("status results=results", "table results=results", "table results=results --format md"):
+        result = command(words)
+        assert result.code == 0
+        assert "Traceback" not in result.output
+        assert str(Path("results", *other.relative_to(tmp_path / "results").parts, RECORD)) in result.output
+        assert "gradvac" in result.output
+
+
+def test_a_record_with_a_number_that_is_not_finite_is_never_written(
+    train: Callable[..., Record], tmp_path: Path
+) -> None:
+    record = train("method=uniform task=tiny")
+    with pytest.raises(pydantic.ValidationError):
+        Record.model_validate({**record.model_dump(), "diagnostics": {"x": math.nan}})
+    unchecked = record.model_copy(update={"diagnostics": {"x": math.nan}})
+    with pytest.raises(ValueError, match="JSON"):
+        unchecked.save(tmp_path)
+    assert not (tmp_path / RECORD).exists()
+
+
+def test_a_scan_tells_finished_running_interrupted_and_failed_apart(place: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    folders = {name: results / "tiny" / "plain" / "short@1" / "uniform" / f"seed{name}" for name in "1234"}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    (folders["1"] / CHECKPOINT).touch()
+    failure("diverged").save(folders["2"])
+    failure("timeout").save(folders["3"])  # was cut off, and is being trained again now
+    (folders["4"] / "log.txt").touch()
+    with locked(folders["3"]) as mine:
+        assert mine
+        found = scan(results)
+    assert [r.label for r in found.finished] == ["gradvac(beta=0.1)"]
+    assert found.running == [folders["3"]]
+    assert found.interrupted == [folders["1"], folders["4"]]
+    assert [r.status for r in found.failed] == ["diverged"]
+    assert scan(tmp_path / "nowhere") == scan(tmp_path / "nothing")
+
+
+def test_saving_a_finished_record_removes_what_it_makes_obsolete(train: Callable[..., Record], tmp_path: Path) -> None:
+    for name in (CHECKPOINT, FAILURE):
+        (tmp_path / name).write_text("old")
+    failure("timeout").save(tmp_path)
+    assert (tmp_path / CHECKPOINT).exists()
+    train("method=uniform task=tiny", tmp_path / "cell").save(tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert not (tmp_path / FAILURE).exists()
+    (tmp_path / CHECKPOINT).write_text("old")
+    failure("diverged").save(tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
