@@ -8,7 +8,8 @@ zero is at its optimum: it takes all the weight and the update is zero. With sev
 and the heads take the mean over groups.
 
 The result d satisfies `|d|^2 - <d, g_k> <= 1e-7 |g_k| (|d| + 1e-6 min_j |g_j|)` for every k: a relative duality gap
-of 1e-7 at the optimality condition `<d, g_k> >= |d|^2`. There are at most 10 K + 100 changes of the active set.
+of 1e-7 at the optimality condition `<d, g_k> >= |d|^2`. At most 10 K + 100 objectives enter the active
+set, each followed by at most K removals.
 
 Source: Sener and Koltun; the min-norm problem is Desideri's (2012), the solver Lawson and Hanson's for non-negative
 least squares.
@@ -47,7 +48,8 @@ class MGDA(mtlbench.GramianWeighting):
         """The min-norm weights of each group."""
         if self.normalize in ("loss", "loss+") and bool((losses <= 0).any()):
             raise mtlbench.UsageError(
-                f"mgda: normalize={self.normalize} divides by the losses, which must be positive; got {losses.tolist()}."
+                f"mgda: normalize={self.normalize} divides by the losses, which must be positive; "
+                f"got {losses.tolist()}."
             )
         return torch.from_numpy(np.stack([self._weigh_group(g, losses.numpy()) for g in gramian.numpy()]))
 

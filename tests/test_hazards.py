@@ -183,9 +183,9 @@ def test_gradnorm_stays_finite_bounded_and_free_of_scale(hazard):
         torch.testing.assert_close(weights, torch.ones_like(weights), rtol=1e-9, atol=0)
     # A power of two rounds nothing. Any other scale rounds the gradients, which the dynamics of GradNorm (steps of
     # fixed length to and fro) amplify in the long run, as they would any other noise.
-    assert torch.equal(gradnorm_weights(hazard, 2.0**-20, 800), weights[:800])
+    assert torch.equal(gradnorm_weights(hazard, 2.0**-20, 300), weights[:300])
     for scale in SCALES[1:]:
-        torch.testing.assert_close(gradnorm_weights(hazard, scale, 150), weights[:150], rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradnorm_weights(hazard, scale, 100), weights[:100], rtol=1e-6, atol=0)
 
 
 def test_a_target_of_one_element_groups_reaches_neither_infinity_nor_beyond_one():
@@ -201,7 +201,7 @@ def test_a_target_of_one_element_groups_reaches_neither_infinity_nor_beyond_one(
 # --- through the engine, in the precision of the model ----------------------------------------------------------
 
 
-STEPS_OF = {"pcgrad": STEPS, "gradvac": STEPS, "mgda": 300, "gradnorm": 300}
+STEPS_OF = {"pcgrad": 500, "gradvac": STEPS, "mgda": 300, "gradnorm": 300}  # all steps where there is a target
 
 
 def through_backward(name, rows, dtype, scale=1.0, groups="whole_model", **parameters):

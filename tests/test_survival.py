@@ -107,7 +107,7 @@ def test_a_grid_killed_thirty_times_ends_with_the_results_of_an_undisturbed_one(
             for path in moments.random.sample(sorted(done), 6):
                 path.unlink()
                 del done[path]
-    last = commands.start(words, tmp_path, {}, new_workers=True).wait()
+    last = commands.start(words, tmp_path).wait()
     assert last.code == 0, last.output
     assert "cells failed" not in last.output
     assert curves(results) == expected
