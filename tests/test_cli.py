@@ -1,0 +1,186 @@
+"""The commands as people type them: quick to answer, quiet when asked, plain without a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import files
+
+from mtlbench.config import parse
+from mtlbench.record import Record, load
+
+MTLBENCH = str(Path(sys.executable).with_name("mtlbench"))
+COMMANDS = ("run", "list", "show", "status", "table", "data", "new", "bench")
+
+
+@pytest.mark.parametrize("words", ["list", "--help", "--version", *(f"{name} --help" for name in COMMANDS)])
+def test_list_and_help_answer_without_importing_torch(words: str) -> None:
+    code = (
+        "import sys; import mtlbench.cli\n"
+        f"try:\n    mtlbench.cli.main({words.split()!r})\n"
+        "finally:\n    print('torch' in sys.modules, 'numpy' in sys.modules, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[-1] == "False False"
+    assert result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_teaches_by_example(command: Callable[..., Any], name: str) -> None:
+    assert f"  mtlbench {name}" in command(f"{name} --help").output.split("examples")[1]
+
+
+def test_show_describes_a_method(command: Callable[..., Any]) -> None:
+    shown = command("show gradvac")
+    assert shown.code == 0
+    for text in ("arXiv:2010.05874", "method.beta", "float in (0, 1]", "0.01", "method.target", "GramianWeighting"):
+        assert text in shown.output
+    assert "It takes no parameters" in command("show uniform").output
+
+
+def test_show_describes_a_task_and_its_protocols(command: Callable[..., Any], tiny: Path) -> None:
+    shown = command("show multimnist")
+    assert shown.code == 0
+    for text in ("multimnist/digits", "default", "multimnist/mnist", "MNIST", "sener2018@1", "batch_size: 256"):
+        assert text in shown.output
+    assert "long@2" in command(f"show tiny --plugin {tiny}").output
+
+
+def test_a_broken_plug_in_is_named_with_its_error_and_hides_nothing(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    listed = command("list --plugin broken.py --plugin absent.py")
+    assert listed.code == 0
+    for text in ("broken.py", "nothing_of_that_name", "absent.py", "no such file", "gradvac", "multimnist"):
+        assert text in listed.output
+    assert "Traceback" not in listed.output
+
+
+def test_status_tells_what_is_finished_interrupted_and_failed(
+    command: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    assert "No cells under results" in command("status").output
+    command(f"run --plugin {tiny} method=uniform task=tiny,tiny/raises seed=0,1")
+    (cell,) = parse(["method=gradvac", "task=tiny"]).cells
+    folder = cell.folder(tmp_path / "results")
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").touch()
+    told = command("status")
+    assert told.code == 0
+    for text in ("2 finished", "2 error", "1 interrupted", "RuntimeError: the fifth step"):
+        assert text in told.output
+
+
+@pytest.fixture
+def two_rows(command: Callable[..., Any], train: Callable[..., Record], tmp_path: Path) -> Path:
+    """A results folder with two finished cells of the tiny task."""
+    for method in ("uniform", "gradvac"):
+        (cell,) = parse([f"method={method}", "task=tiny"]).cells
+        folder = cell.folder(tmp_path / "results")
+        folder.mkdir(parents=True)
+        train(f"method={method} task=tiny", folder).save(folder)
+    return tmp_path / "results"
+
+
+def test_a_table_is_written_as_markdown(command: Callable[..., Any], two_rows: Path, tmp_path: Path) -> None:
+    printed = command("table task=tiny --format md")
+    assert printed.code == 0
+    written = command("table task=tiny/plain --format md --out tables/tiny.md")
+    assert written.code == 0
+    assert (tmp_path / "tables" / "tiny.md").read_text() == printed.output
+    assert "| gradvac | 1 |" in printed.output
+
+
+def test_a_table_holds_what_was_asked_for(command: Callable[..., Any], two_rows: Path) -> None:
+    only = command("table method=gradvac --format md").output
+    assert "| gradvac |" in only
+    assert "| uniform |" not in only
+    nothing = command("table protocol=long")
+    assert nothing.code == 2
+    assert "tiny/plain" in nothing.output
+
+
+def test_data_status_names_every_data_set_and_its_files(command: Callable[..., Any], tmp_path: Path) -> None:
+    told = command("data status")
+    assert told.code == 0
+    for text in ("mnist", "train-images-idx3-ubyte.gz", "missing", "MTLBENCH_DATA"):
+        assert text in told.output
+    assert "embedded" in command("data status multimnist/digits").output
+    assert command(f"data verify multimnist/mnist data_root={tmp_path}").code == 1
+
+
+def test_without_a_terminal_a_run_prints_plain_lines(command: Callable[..., Any], tiny: Path) -> None:
+    ran = command(f"run --plugin {tiny} method=uniform,gradvac task=tiny")
+    assert ran.code == 0
+    assert "\x1b" not in ran.output
+    assert "\r" not in ran.output
+    lines = ran.output.splitlines()
+    assert "training  uniform on tiny/plain, seed 0" in lines
+    assert any(line.startswith("finished  gradvac on tiny/plain, seed 0") for line in lines)
+    assert "tiny/plain, protocol short@1" in ran.output
+
+
+def test_quiet_prints_nothing_on_success_and_failures_only(command: Callable[..., Any], tiny: Path) -> None:
+    quiet = command(f"run --plugin {tiny} method=uniform task=tiny --quiet")
+    assert (quiet.code, quiet.output) == (0, "")
+    failed = command(f"run --plugin {tiny} method=uniform task=tiny,tiny/raises --quiet")
+    assert failed.code == 1
+    assert "the fifth step" in failed.output
+    assert "plain" not in failed.output
+
+
+def test_on_a_terminal_a_run_shows_a_progress_bar_with_time_left(tiny: Path, tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40", "TINY_PAUSE": "0.03"}
+    process = subprocess.Popen(
+        [MTLBENCH, "run", "--plugin", tiny, "method=uniform", "task=tiny"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=tmp_path,
+        env=environment,
+    )
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(controller)
+    assert process.wait() == 0
+    text = seen.decode()
+    assert "━" in text  # the bar
+    assert "/24" in text  # steps
+    assert "all cells" in text
+    assert "00:0" in text  # time left
+    assert len(files(tmp_path, "record.json")) == 1
+
+
+def test_output_into_a_closed_pipe_is_no_error(two_rows: Path, tmp_path: Path) -> None:
+    shell = f"{MTLBENCH} table --format md | head -n 1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+
+
+def test_status_below_the_results_folder_does_not_break(command: Callable[..., Any], two_rows: Path) -> None:
+    (file,) = [f for f in files(two_rows, "record.json") if load(f).cell.method == "gradvac"]
+    file.rename(file.with_name("checkpoint.pt"))
+    told = command("status results=results/tiny/plain")
+    assert told.code == 0, told.output
+    assert "Traceback" not in told.output
