@@ -251,7 +251,7 @@ class _Launcher:
         folder = cell.folder(self.request.results)
         try:
             if (folder / RECORD).exists():
-                load(folder / RECORD)
+                load(folder / RECORD).remove_obsolete(folder)  # its worker may have been killed before it did
                 self._end(Outcome(cell, folder, "skipped"))
                 return True
             if (folder / FAILURE).exists() and not self.retry:

@@ -153,6 +153,10 @@ class Record(Strict):
         """
         text = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
         write_atomically(folder / (RECORD if self.status == "finished" else FAILURE), text.encode())
+        self.remove_obsolete(folder)
+
+    def remove_obsolete(self, folder: Path) -> None:
+        """Remove what this record, which stands in `folder`, leaves no use for; what cannot be removed stays."""
         with contextlib.suppress(OSError):
             if self.status == "finished":
                 (folder / FAILURE).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,9 @@ def _start(request: dict[str, Any]) -> int:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        if slow := float(os.environ.get("SLOW_DISK", 0)):
+            quick = os.fsync
+            os.fsync = lambda file: time.sleep(slow) or quick(file)  # type: ignore[assignment]
         nothing = os.open(os.devnull, os.O_RDONLY)
         output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
