@@ -85,13 +85,13 @@ def layer_name(parameter: str) -> str:
     """The layer that a parameter's dotted name belongs to.
 
     An entry of the outermost `ModuleList` or `Sequential` on the way (`encoder.layers.3`), otherwise the module
-    that owns the parameter (`encoder.conv1`).
+    that owns the parameter (`encoder.conv1`, or `(top)` for the outermost one).
     """
     path = parameter.split(".")
     for depth, part in enumerate(path[:-1]):
         if part.isdigit():
             return ".".join(path[: depth + 1])
-    return ".".join(path[:-1]) or parameter
+    return ".".join(path[:-1]) or "(top)"
 
 
 def last_layer(named: Mapping[str, Parameter]) -> list[Parameter]:

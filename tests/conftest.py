@@ -63,6 +63,10 @@ class Started:
     commands: Commands
     output_file: Path
 
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return Path(f"/proc/{self.pid}/exe").exists()  # a process that has ended has none
+
     def kill(self) -> None:
         """SIGKILL to the command alone."""
         os.kill(self.pid, signal.SIGKILL)

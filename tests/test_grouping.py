@@ -48,7 +48,7 @@ def test_the_groups_of_a_transformer_by_name(model):
     assert list(group(named, "whole_model")) == ["whole_model"]
     assert list(group(named, "enc_dec")) == ["rest", "encoder", "decoder"]
     assert list(group(named, "all_layer")) == [
-        "scale",
+        "(top)",
         "embedding",
         "encoder.layers.0",
         "encoder.layers.1",
@@ -67,7 +67,7 @@ def test_a_layer_is_the_outermost_numbered_entry_or_the_owning_module():
     assert layer_name("encoder.layers.3.ffn.0.weight") == "encoder.layers.3"
     assert layer_name("encoder.conv1.weight") == "encoder.conv1"
     assert layer_name("0.weight") == "0"
-    assert layer_name("scale") == "scale"
+    assert layer_name("scale") == layer_name("bias") == "(top)"
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

@@ -64,10 +64,9 @@ class Moments:
             time.sleep(self.random.uniform(0.05, 0.8))
             return
         what = self.random.choice([CHECKPOINT, RECORD, f".{CHECKPOINT}.*", f".{RECORD}.*"])
-        left = self.random.randint(1, 4)
+        left = self.random.randint(1, 3)
         before = self.seen(what)
-        end = time.monotonic() + 2.5
-        while left and time.monotonic() < end:
+        while left and started.runs():
             time.sleep(0.001)
             now = self.seen(what)
             left -= bool(now - before)

@@ -17,7 +17,8 @@ from mtlbench.config import parse
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Schedule
 from mtlbench.record import CHECKPOINT, Record
-from mtlbench.training import Interrupted, Progress, check, learning_rate_factor, run_cell, stream
+from mtlbench.trainee import learning_rate_factor
+from mtlbench.training import Interrupted, Progress, check, run_cell, stream
 
 METHODS = sorted(p.stem for p in (Path(__file__).parents[1] / "methods").glob("[a-z]*.py"))
 EVERY = [*METHODS, "uncertainty"]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import pydantic
 import torch
 from pydantic_core import to_jsonable_python
+
+from mtlbench.provenance import cpu_name, now
 
 Progress = Callable[[int, int, str], object]
 """Called with the number of finished samples, their total, and what was measured last."""
@@ -89,11 +89,11 @@ class Environment(_Data):
         """The environment of this process."""
         cuda = device.type == "cuda"
         return cls(
-            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            date=now(),
             torch_version=torch.__version__,
             python_version=platform.python_version(),
             system=f"{platform.system()} {platform.release()}",
-            processor=_processor(),
+            processor=cpu_name(),
             device=torch.cuda.get_device_name(device) if cuda else str(device),
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             threads=torch.get_num_threads(),
@@ -178,12 +178,3 @@ def _milliseconds(seconds: float) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / _MEGABYTE:.1f}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -16,6 +16,7 @@ from mtlbench import registry
 from mtlbench.errors import unknown
 from mtlbench.protocol import Optimizer, resolve
 from mtlbench.task import Task
+from mtlbench.trainee import optimizer_for
 
 Shape = Literal["heads", "separate"]
 SHAPES: tuple[str, ...] = ("heads", "separate")
@@ -178,12 +179,8 @@ class OfTask(Workload):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The protocol's, with a learning rate of zero."""
-        chosen = self._optimizer
-        decay = chosen.weight_decay
-        if chosen.name == "sgd":
-            return torch.optim.SGD(model.parameters(), lr=0.0, momentum=chosen.momentum, weight_decay=decay)
-        adam = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
-        return adam(model.parameters(), lr=0.0, betas=chosen.betas, eps=chosen.eps, weight_decay=decay)
+        still = self._optimizer.model_copy(update={"lr": 0.0})
+        return optimizer_for(still, list(model.parameters()))
 
 
 def built_in(shape: str, objectives: int, scale: Scale, device: str) -> dict[str, Any]:

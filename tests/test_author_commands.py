@@ -1,0 +1,83 @@
+"""What authors of methods and tasks type: `new`, `check`, `bench`; and the examples that the README gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlbench.bench.result import Bench
+from mtlbench.bench.words import run_bench
+from mtlbench.errors import UsageError
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_a_new_method_and_a_new_task_run_together_as_written(command: Callable[..., Any], tmp_path: Path) -> None:
+    assert command("new method my_idea").code == 0
+    assert command("new task my_task").code == 0
+    done = command(
+        "run --plugin my_idea.py --plugin my_task.py method=my_idea,uniform,gradvac task=my_task protocol.epochs=1"
+    )
+    assert done.code == 0, done.output
+    assert re.search(r"my_idea +1 ", done.output)
+
+
+def test_new_never_overwrites_and_refuses_a_name_that_is_taken(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "my_idea.py").write_text("precious")
+    refused = command("new method my_idea")
+    assert refused.code == 2
+    assert (tmp_path / "my_idea.py").read_text() == "precious"
+    assert "already" in command("new method gradvac").output
+    assert command(["new", "method", "my idea"]).code == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["my_idea.py"]
+
+
+def test_check_passes_the_skeleton_and_fails_a_method_with_an_absolute_epsilon(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    command("new method my_idea")
+    assert command("check my_idea.py").code == 0
+    text = (tmp_path / "my_idea.py").read_text()
+    (tmp_path / "worse.py").write_text(
+        text.replace('"my_idea"', '"worse"').replace("(mean / norms)", "(mean / (norms + 1e-3))")
+    )
+    failed = command("check worse.py")
+    assert failed.code == 1
+    assert "does not depend on the scale" in failed.output
+    assert command("check gradvc").code == 2
+
+
+def test_bench_writes_its_record_and_prints_ratios(command: Callable[..., Any], tmp_path: Path) -> None:
+    done = command("bench K=2,3 P=1e3 method=gradvac repeats=2 memory=no --out bench.json")
+    assert done.code == 0, done.output
+    assert "whole/floor" in done.output
+    assert [row.labels["K"] for row in Bench.from_json((tmp_path / "bench.json").read_text()).rows] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["K=x"], "whole number"),
+        (["K=2.5"], "whole number"),
+        (["steps", "P=10"], "Unknown key 'P'"),
+        (["memory=perhaps"], "yes or no"),
+        (["device=cpu,cuda"], "one value"),
+        (["method=uniform"], "no weights for a Gramian"),
+        (["layout=al_layer"], "all_layer"),
+    ],
+)
+def test_bench_refuses_bad_words(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run_bench(words)
+
+
+def test_the_training_loop_of_the_readme_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(blocks[0], names)
+    assert all(p.grad is not None for p in names["parameters"])
+    assert 0 <= float(names["gradvac"].corrected) <= float(names["gradvac"].visited) == 2 * 10  # one layer, one group
