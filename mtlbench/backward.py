@@ -48,7 +48,7 @@ class Backward:
         shared: what more than one objective's loss reaches: a module, parameters, or named parameters.
         granularity: `whole_model`, `enc_dec`, `all_layer`, `all_matrix` (`mtlbench.grouping.group`), or explicit
             groups of parameters. Methods of the losses alone have no use for it.
-        objectives: K, or the names of the objectives; by default K is the number of losses of the first call.
+        objectives: K; by default the number of losses of the first call.
         jacobian_dtype: dtype of the K x P buffer; by default the parameters' own, at least float32.
 
     Raises:
@@ -60,7 +60,7 @@ class Backward:
         method: Method,
         shared: Shared,
         granularity: str | Sequence[Iterable[Parameter]] = "whole_model",
-        objectives: int | Sequence[str] | None = None,
+        objectives: int | None = None,
         jacobian_dtype: torch.dtype | None = None,
     ) -> None:
         if method.separate_models:
@@ -76,13 +76,14 @@ class Backward:
         self._jacobian_dtype = jacobian_dtype
         self._jacobian: Jacobian | None = None
         self._last_layer_jacobian: Jacobian | None = None
-        self._names = None if objectives is None or isinstance(objectives, int) else list(objectives)
-        self.objectives = objectives if isinstance(objectives, int) else len(self._names or [])
+        self.objectives = objectives or 0
         self._heads_checked: set[int] = set()
         self.gramian: Tensor | None = None
         """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one."""
         self.weights: Tensor | None = None
         """(G, m): the weights of the last step, if the method answers weights."""
+        if self.objectives:
+            self._begin(None)  # so that an optimiser finds the parameters that the method makes for K objectives
 
     @property
     def group_names(self) -> list[str]:
@@ -116,12 +117,10 @@ class Backward:
             )
         present = self._check_present(objectives)
         m = self.objectives if present is None else len(present)
+        self._begin(present)
         if isinstance(self.method, LossWeighting):
-            self.method.begin(self.objectives, 1, present)
             return self._weigh_losses(self.method, losses, m)
-        last = isinstance(self.method, GramianWeighting) and self.method.scope == "last_layer"
-        self.method.begin(self.objectives, 1 if last else len(self._groups), present)
-        if last and isinstance(losses, Sequence):
+        if self._is_of_last_layer and isinstance(losses, Sequence):
             return self._weigh_last_layer(losses)
         return self._fill_and_combine(losses, m)
 
@@ -140,6 +139,14 @@ class Backward:
             raise UsageError(f"the state is of {state['objectives']} objectives, this is of {self.objectives}.")
         self.method.load_state_dict(state["method"])
         self.objectives = state["objectives"] or self.objectives
+
+    @property
+    def _is_of_last_layer(self) -> bool:
+        return isinstance(self.method, GramianWeighting) and self.method.scope == "last_layer"
+
+    def _begin(self, present: Sequence[int] | None) -> None:
+        one_group = isinstance(self.method, LossWeighting) or self._is_of_last_layer
+        self.method.begin(self.objectives, 1 if one_group else len(self._groups), present)
 
     def _expect(self, count: int, objectives: Sequence[int] | None) -> None:
         if count == 0:

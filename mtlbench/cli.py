@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     for plugin in options.plugin:
         registry.load_plugin(plugin)
     request = parse(options.words, [Path(p).expanduser().resolve() for p in options.plugin])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's wish to stop is a Ctrl-C
     console = _console()
     again = "the same command goes on from here"
     with Reporter(console, len(request.cells), options.quiet) as reporter:
@@ -70,11 +72,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _read_back(folders: Sequence[Path]) -> tuple[list[Record], list[Record]]:
-    from mtlbench.record import FAILURE, RECORD, load
+    from mtlbench.record import FAILURE, RECORD, Unreadable, load
 
-    finished = [load(f / RECORD) for f in folders if (f / RECORD).exists()]
-    failed = [load(f / FAILURE) for f in folders if (f / FAILURE).exists() and not (f / RECORD).exists()]
-    return finished, failed
+    read: dict[str, list[Record]] = {RECORD: [], FAILURE: []}
+    for folder in folders:
+        name = RECORD if (folder / RECORD).exists() else FAILURE
+        if (folder / name).exists():
+            try:
+                read[name].append(load(folder / name))
+            except Unreadable as error:
+                _warn(_console(stderr=True), [str(error)])
+    return read[RECORD], read[FAILURE]
 
 
 def _list(options: argparse.Namespace) -> int:

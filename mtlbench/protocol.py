@@ -153,7 +153,7 @@ def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
         if not isinstance(place, dict) or last not in place or dotted in fixed:
             nested = [f"{k}.{n}" for k in keys if isinstance(content[k], dict) for n in content[k]]
             raise unknown(f"key of protocol {base.name}:", dotted, [*keys, *nested])
-        place[last] = value
+        place[last] = _like(place[last], value, dotted) if path[:1] == ["options"] else value
     try:
         changed = Protocol.model_validate(content)
     except pydantic.ValidationError as error:
@@ -163,6 +163,18 @@ def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
     before, after = _flat(base.model_dump()), _flat(changed.model_dump())
     modified = {key: after[key] for key in after if after[key] != before.get(key)}
     return changed.model_copy(update={"modified": modified})
+
+
+def _like(base: Any, value: Any, key: str) -> Any:
+    """An overridden option, which no schema describes, in the type of the value that it replaces."""
+    if base is None or not isinstance(base, bool | int | float | str):
+        return value
+    try:
+        return pydantic.TypeAdapter(type(base)).validate_python(value)
+    except pydantic.ValidationError as error:
+        raise UsageError(
+            f"protocol.{key}={value} is not allowed: it is {type(base).__name__}, such as {base}."
+        ) from error
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mtlbench import registry
 from mtlbench.backward import Backward
 from mtlbench.config import Cell
 from mtlbench.errors import Diverged, UsageError
-from mtlbench.kinds import LossWeighting, Method
+from mtlbench.kinds import Method
 from mtlbench.protocol import Optimizer, Schedule
 from mtlbench.task import Task
 
@@ -47,9 +47,6 @@ class Trainee:
             len(objectives),
             jacobian_dtype=dtype,
         )
-        # Parameters and buffers that K decides exist from here on: the optimiser and a checkpoint need them.
-        gramian = not isinstance(method, LossWeighting) and getattr(method, "scope", "shared") == "shared"
-        method.begin(len(objectives), len(self.backward.group_names) if gramian else 1)
         method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]
         self.optimizer = optimizer_for(cell.protocol.optimizer, self.trained)

@@ -181,6 +181,7 @@ class _Run:
     """The state of one cell in training."""
 
     def __init__(self, cell: Cell, folder: Path, device: torch.device, data_root: Path | None) -> None:
+        provenance.source_commit()  # as it is now: it is remembered, and the files may change while the cell trains
         self.cell = cell
         self.device = device
         self.checkpoint = folder / CHECKPOINT

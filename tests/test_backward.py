@@ -574,7 +574,7 @@ def test_under_autocast_rows_and_gramian_keep_full_precision(name, shape):
 
 def test_a_wrong_number_of_losses_says_how_many_there_should_be():
     problem, xs = build("plain")
-    backward = mtlbench.Backward(mtlbench.method("pcgrad"), problem.shared, objectives=["a", "b", "c"])
+    backward = mtlbench.Backward(mtlbench.method("pcgrad"), problem.shared, objectives=3)
     with pytest.raises(UsageError, match=r"got 2 losses for 3 objectives; name the ones present"):
         backward(listed(problem, xs, [0, 1]))
     with pytest.raises(UsageError, match="got 2 losses for 3 objectives"):

@@ -162,9 +162,7 @@ def test_an_unpacked_copy_of_a_packed_file_has_nothing_to_compare_with(tmp_path)
 
 def test_an_md5_stands_in_where_there_is_no_sha256(tmp_path):
     content = CONTENT["labels.txt"]
-    toy = declared().model_copy(
-        update={"files": (DataFile(name="labels.txt", md5=hashlib.md5(content).hexdigest()),)}
-    )
+    toy = declared().model_copy(update={"files": (DataFile(name="labels.txt", md5=hashlib.md5(content).hexdigest()),)})
     folder = put(tmp_path)
     assert states(data.verify(toy, tmp_path)) == ["verified"]
     (folder / "labels.txt").write_bytes(content + b" ")
@@ -192,9 +190,7 @@ def test_a_declaration_needs_a_checksum_a_relative_path_and_web_addresses(wrong)
 def test_fetch_downloads_checks_and_reports_progress(tmp_path):
     seen = {}
     with server() as (url, _):
-        written = data.fetch(
-            declared([url]), tmp_path, lambda f, done, total: seen.update({f.name: (done, total)})
-        )
+        written = data.fetch(declared([url]), tmp_path, lambda f, done, total: seen.update({f.name: (done, total)}))
     assert [path.name for path in written] == list(CONTENT)
     assert states(data.verify(declared(), tmp_path)) == ["verified", "verified"]
     assert seen == {name: (len(content), len(content)) for name, content in CONTENT.items()}
@@ -284,8 +280,5 @@ def test_the_data_sets_of_a_variant_come_from_its_task():
 
 
 def test_data_sets_are_listed_without_importing_torch():
-    code = (
-        "import sys; from mtlbench import data; data.needed('multimnist', 'mnist'); "
-        "sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from mtlbench import data; data.needed('multimnist', 'mnist'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

@@ -47,10 +47,7 @@ def random_sources(n, seed):
 
 
 def idx(array):
-    return (
-        struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-        + array.astype(np.uint8).tobytes()
-    )
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
 def write_official(root, name, train=60, test=10, seed=0, plain=False):
@@ -98,9 +95,7 @@ def test_every_composite_shows_the_two_images_that_its_labels_name():
     assert labels.shape == (21, 2)
     for n in range(21):
         a = left.images[n // 3]
-        partners = [
-            m for m in range(11) if np.array_equal(overlay(a[None], right.images[m : m + 1])[0], images[n])
-        ]
+        partners = [m for m in range(11) if np.array_equal(overlay(a[None], right.images[m : m + 1])[0], images[n])]
         assert len(partners) == 1
         assert tuple(labels[n]) == (left.labels[n // 3], right.labels[partners[0]])
 
@@ -219,9 +214,7 @@ def test_fashion_and_mnist_has_the_item_at_the_top_left_and_the_digit_at_the_bot
     images, labels = composed("fashion_and_mnist", task.options, tmp_path)["test"]
     np.testing.assert_array_equal(labels[:, 0], item.labels)
     for a, image, label in zip(item.images, images, labels, strict=True):
-        partners = [
-            m for m in range(10) if np.array_equal(overlay(a[None], digit.images[m : m + 1])[0], image)
-        ]
+        partners = [m for m in range(10) if np.array_equal(overlay(a[None], digit.images[m : m + 1])[0], image)]
         assert [digit.labels[m] for m in partners] == [label[1]]
 
 
@@ -332,9 +325,7 @@ def test_the_shared_parameters_are_exactly_those_that_both_losses_reach(task):
         model.zero_grad()
         loss.backward(retain_graph=True)
         reached.append({n for n, p in model.named_parameters() if p.grad is not None})
-    assert [name for name, _ in task.shared(model)] == [
-        n for n, _ in model.named_parameters() if "encoder" in n
-    ]
+    assert [name for name, _ in task.shared(model)] == [n for n, _ in model.named_parameters() if "encoder" in n]
     assert {name for name, _ in task.shared(model)} == reached[0] & reached[1]
     assert all(p is dict(model.named_parameters())[n] for n, p in task.shared(model))
 
@@ -383,9 +374,7 @@ def test_evaluation_counts_every_composite(task):
         truth = task._labels["test"][:, k]
         accuracy = 100 * (predictions[k].argmax(1) == truth).double().mean().item()
         assert found[name]["accuracy"] == pytest.approx(accuracy, abs=1e-9)
-        assert found[name]["nll"] == pytest.approx(
-            functional.nll_loss(predictions[k], truth).item(), rel=1e-5
-        )
+        assert found[name]["nll"] == pytest.approx(functional.nll_loss(predictions[k], truth).item(), rel=1e-5)
     assert alone.keys() == {"right"}
     assert alone["right"] == pytest.approx(found["right"])
 
