@@ -20,7 +20,7 @@ _EXACT_ENTRIES = 1 << 19
 # from 16 rows on.
 _STAGGER = 4096 + 64
 # Entries of a temporary of a batched product.
-_TEMPORARY_ENTRIES = 1 << 21
+_TEMPORARY_ENTRIES = 1 << 19
 
 
 class Jacobian:
