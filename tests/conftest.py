@@ -22,7 +22,7 @@ from mtlbench.config import parse
 from mtlbench.record import Record
 from mtlbench.training import run_cell
 
-TINY = Path(__file__).parent / "plugins" / "tiny.py"
+TINY = Path(__file__).resolve().parent / "plugins" / "tiny.py"
 
 torch.set_num_threads(1)
 
@@ -32,6 +32,17 @@ def tiny() -> Path:
     """The plug-in file of the tiny task and the `uncertainty` method, loaded in this process too."""
     registry.load_plugin(TINY)
     return TINY
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registry_as_before() -> Iterator[None]:
+    """What the tests of one file register is gone for the next file; some of it ends the process that uses it."""
+    before = {kind: dict(kind.entries()) for kind in (registry.methods, registry.tasks)}
+    yield
+    for kind, entries in before.items():
+        kept = {name: entry for name, entry in kind.entries().items() if name in entries or entry.origin == str(TINY)}
+        kind._entries = kept
+    registry._loaded_plugins.intersection_update({TINY})
 
 
 @pytest.fixture
