@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,48 +180,56 @@ def load(path: Path) -> Record:
         raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
 
 
-@dataclass
-class Scan:
-    """All cells under a results folder, by what stands in their folders."""
+@dataclass(frozen=True)
+class CellState:
+    """What stands in the folder of one cell."""
 
-    finished: list[Record] = field(default_factory=list)
-    failed: list[Record] = field(default_factory=list)
-    running: list[Path] = field(default_factory=list)
-    """Folders of cells that a process is training now."""
-    interrupted: list[Path] = field(default_factory=list)
-    """Folders of cells that were started and will go on when they are asked for again."""
-    unreadable: list[str] = field(default_factory=list)
-    """One message for each record that is not whole."""
+    path: Path
+    """The record, the failure, or the folder where there is neither."""
+    id: str
+    """As the folder's name says."""
+    status: str
+    """That of the record or failure; else `running`, `interrupted` or `unreadable`."""
+    reason: str = ""
+    record: Record | None = None
+    """None while the cell is running or interrupted, and where its file is not whole."""
 
 
-def scan(results: Path) -> Scan:
-    """Read everything under `results`; unreadable records are reported, never raised."""
-    found = Scan()
-    for folder in sorted(_cell_folders(results)):
+def cells(results: Path) -> Iterator[CellState]:
+    """Everything under `results`, folder by folder in the order of their names; nothing found there raises."""
+    for folder in _cell_folders(results):
+        cell = folder.name.rpartition("-")[2]
+        path = folder / RECORD
+        if not path.exists():
+            if is_locked(folder):
+                yield CellState(folder, cell, "running", "it is being trained now")
+                continue
+            path = folder / FAILURE
+            if not path.exists():
+                yield CellState(folder, cell, "interrupted", "it was interrupted; the same command goes on from there")
+                continue
         try:
-            if (folder / RECORD).exists():
-                found.finished.append(load(folder / RECORD))
-            elif is_locked(folder):
-                found.running.append(folder)
-            elif (folder / FAILURE).exists():
-                found.failed.append(load(folder / FAILURE))
-            else:
-                found.interrupted.append(folder)
+            record = load(path)
         except Unreadable as error:
-            found.unreadable.append(str(error))
-    return found
+            yield CellState(path, cell, "unreadable", str(error))
+        else:
+            yield CellState(path, cell, record.status, record.reason, record)
 
 
 def records(results: str | Path = "results") -> list[Record]:
     """Every finished record under `results`; warns about each file that is not whole."""
-    found = scan(Path(results))
-    for message in found.unreadable:
-        warnings.warn(message, stacklevel=2)
-    return found.finished
+    found = []
+    for state in cells(Path(results)):
+        if state.status == "unreadable":
+            warnings.warn(state.reason, stacklevel=2)
+        elif state.status == "finished" and state.record is not None:
+            found.append(state.record)
+    return found
 
 
 def _cell_folders(results: Path) -> Iterator[Path]:
     marks = {RECORD, FAILURE, CHECKPOINT, "log.txt", ".lock"}
-    for folder, _, files in os.walk(results):
+    for folder, inside, files in os.walk(results):
+        inside.sort()
         if marks.intersection(files) and Path(folder).name.startswith("seed"):
             yield Path(folder)

@@ -1,0 +1,140 @@
+"""The cells under a results folder in compact form: curves as arrays, and why a cell has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlbench.record import CellInfo, Cost, Evaluation, ObjectiveInfo, Provenance, Record, Unreadable, cells
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric of one objective: a column of the curves."""
+
+    objective: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    main: bool
+    """Whether it is the objective's first metric, by which epochs and trials are selected."""
+
+    @property
+    def sign(self) -> float:
+        """1 where higher is better, -1 where lower is."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def kind(self) -> tuple[str, str, bool]:
+        """Measures of one kind can be averaged."""
+        return self.metric, self.unit, self.higher_is_better
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished cell."""
+
+    path: Path
+    """Its `record.json`."""
+    id: str
+    cell: CellInfo
+    label: str
+    """The method with what differs from its defaults."""
+    separate_models: bool
+    measures: tuple[Measure, ...]
+    epochs: NDArray[np.int64]
+    """(E,): completed epochs at each evaluation."""
+    val: Array
+    """(E, M): scores on the validation split."""
+    test: Array
+    """(E, M): scores on the test split."""
+    cost: Cost
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, record: Record, path: Path = Path()) -> Run:
+        """The compact form of a finished record; raises `Unreadable` where a curve has holes."""
+        assert record.cost is not None
+        assert record.provenance is not None
+        measures = _measures(record.objectives)
+        try:
+            val, test = (_curves(record.evaluations, split, measures) for split in ("val", "test"))
+        except KeyError as error:
+            raise Unreadable(f"{path} is not a whole record: an evaluation has no score of {error}") from error
+        return cls(
+            path=path,
+            id=record.id,
+            cell=record.cell,
+            label=record.label,
+            separate_models=record.separate_models,
+            measures=measures,
+            epochs=np.array([e.epoch for e in record.evaluations]),
+            val=val,
+            test=test,
+            cost=record.cost,
+            provenance=record.provenance,
+        )
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A cell without a result: it failed, is being trained, was interrupted, or its record cannot be read."""
+
+    path: Path
+    """The file that tells, or the folder of the cell."""
+    id: str
+    status: str
+    """`diverged`, `oom`, `timeout`, `error`, `running`, `interrupted` or `unreadable`."""
+    reason: str
+    cell: CellInfo | None = None
+    """None where only the folder's name is known."""
+
+
+@dataclass
+class Collection:
+    """Everything under a results folder."""
+
+    runs: list[Run] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+
+
+def collect(results: Path) -> Collection:
+    """Read everything under `results`, one record in memory at a time; nothing that is found there raises."""
+    found = Collection()
+    for state in cells(results):
+        try:
+            if state.record is not None and state.status == "finished":
+                found.runs.append(Run.of(state.record, state.path))
+                continue
+            cell = state.record.cell if state.record else None
+            found.absent.append(Absent(state.path, state.id, state.status, state.reason, cell))
+        except Unreadable as error:
+            found.absent.append(Absent(state.path, state.id, "unreadable", str(error)))
+    return found
+
+
+_known_measures: dict[tuple[ObjectiveInfo, ...], tuple[Measure, ...]] = {}
+
+
+def _measures(objectives: tuple[ObjectiveInfo, ...]) -> tuple[Measure, ...]:
+    if objectives not in _known_measures:
+        _known_measures[objectives] = tuple(
+            Measure(o.name, m.name, m.unit, m.higher_is_better, place == 0)
+            for o in objectives
+            for place, m in enumerate(o.metrics)
+        )
+    return _known_measures[objectives]
+
+
+def _curves(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Measure]) -> Array:
+    rows = []
+    for evaluation in evaluations:
+        scores = evaluation.scores[split]
+        rows.append([scores[m.objective][m.metric] for m in measures])
+    return np.array(rows, dtype=np.float64)

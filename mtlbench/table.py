@@ -1,0 +1,142 @@
+"""A table before it is rendered: columns, rows, values with intervals, notes, and what must be said beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mtlbench.statistics import Interval
+
+Role = Literal["method", "reference", "published"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity of a table."""
+
+    key: str
+    """Unique in the table, for exports: `left.accuracy`, `delta_m`, `seconds_per_step`."""
+    title: str
+    """For people: `left accuracy [%]`."""
+    higher_is_better: bool | None = None
+    """None where neither direction is better, or nothing is compared."""
+    digits: int = 2
+    suffix: str = ""
+    """After the number: `x` for ratios."""
+    signed: bool = False
+    """Whether a plus sign stands before positive numbers."""
+    about: str = ""
+    """One sentence, for tooltips and the JSON export."""
+
+    @property
+    def arrow(self) -> str:
+        """`↑`, `↓` or nothing."""
+        return "" if self.higher_is_better is None else "↑" if self.higher_is_better else "↓"
+
+    @property
+    def heading(self) -> str:
+        """Title and arrow."""
+        return f"{self.title} {self.arrow}".strip()
+
+    def number(self, value: float) -> str:
+        """A number as this column shows it."""
+        sign = "+" if self.signed else ""
+        text = f"{value:{sign}.{self.digits}f}"
+        if float(text) == 0:
+            text = text.replace("-", "+" if self.signed else "")
+        return f"{text}{self.suffix}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What stands at one row and column. Absent, not zero, where nothing is known: `Row.values` has no entry."""
+
+    mean: float
+    interval: Interval | None = None
+    """Over seeds; None where there is none (one seed, costs, published rows without one)."""
+    best: bool = False
+    """Cannot be told apart from the best of its column at the table's level: bold."""
+    p: float | None = None
+    """Holm-adjusted p-value of a difference."""
+
+    def text(self, column: Column) -> str:
+        """`95.12 ± 0.08`; where the interval is not symmetric, `95.12 [94.90, 95.20]`; with a p-value, `(p = 0.03)`."""
+        shown = column.number(self.mean)
+        if self.interval is not None and self.interval.known:
+            low, high = self.interval.low, self.interval.high
+            half = (high - low) / 2
+            if abs((low + high) / 2 - self.mean) <= 1e-9 * max(1.0, abs(self.mean)):
+                shown += f" ± {half:.{column.digits}f}{column.suffix}"
+            else:
+                shown += f" [{column.number(low)}, {column.number(high)}]"
+        if self.p is not None:
+            shown += f" (p {'< 0.001' if self.p < 0.001 else f'= {self.p:.3f}'})"
+        return shown
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with its parameters, the reference, or one published result."""
+
+    label: str
+    role: Role
+    values: Mapping[str, Value]
+    """Column key -> value."""
+    n: int = 0
+    """Seeds with a result."""
+    expected: int = 0
+    """Seeds that the grid asks for."""
+    marks: str = ""
+    """Symbols that notes explain, such as `†`."""
+
+    @property
+    def count(self) -> str:
+        """`5`, or `4/5` where cells are missing or failed; for a published row its number of seeds or `?`."""
+        if self.role == "published":
+            return str(self.n) if self.n else "?"
+        return str(self.n) if self.n == self.expected else f"{self.n}/{self.expected}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A footnote."""
+
+    text: str
+    kind: Literal["about", "warning"] = "about"
+    """`warning` for what is missing, failed or mixed: renderings make it stand out."""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, ready to be rendered; see `mtlbench.rendering`."""
+
+    slug: str
+    """For file names: letters, digits, `-`, `_` and `.`."""
+    title: str
+    incomplete: str
+    """`incomplete: 28 of 30 cells`, for the first line; empty where the grid is complete."""
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[Note, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What every export must carry, in words: task, protocol, regime, selection, level, base row, sign, weighting..."""
+
+    @property
+    def heading(self) -> str:
+        """The first line of every rendering."""
+        return f"{self.title} ({self.incomplete})" if self.incomplete else self.title
+
+    def header(self) -> list[str]:
+        """The headings of all columns, those of label and count included."""
+        return ["Method", "n", *(column.heading for column in self.columns)]
+
+    def cells(self, row: Row) -> list[str]:
+        """The texts of one row, in the order of `header`; `-` where nothing is known."""
+        shown = [row.values[c.key].text(c) if c.key in row.values else "-" for c in self.columns]
+        return [row.label + row.marks, row.count, *shown]
+
+    def is_bold(self, row: Row, column: Column) -> bool:
+        """Whether the value is one that cannot be told apart from the best."""
+        return column.key in row.values and row.values[column.key].best

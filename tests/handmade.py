@@ -1,0 +1,75 @@
+"""Records made by hand, for the tests of everything that is downstream of a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtlbench.config import identity, parse
+from mtlbench.record import CellInfo, Cost, Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
+
+ACCURACY = MetricInfo(name="accuracy", higher_is_better=True, unit="%")
+ERROR = MetricInfo(name="error", higher_is_better=False, unit="")
+
+
+def record(
+    method: str = "uniform",
+    seed: int = 0,
+    curves: list[tuple[dict[str, float], dict[str, float]]] | None = None,
+    metric: MetricInfo = ACCURACY,
+    separate: bool = False,
+    seconds: float = 0.01,
+    host: str = "one",
+    words: str = "",
+    protocol: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Record:
+    """A finished record by hand; `curves` holds, by epoch, validation and test scores of each objective."""
+    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}", *words.split()]).cells
+    content = cell.canonical()
+    content["protocol"].update(protocol or {})
+    curves = curves or [({"left": 1.0, "right": 2.0}, {"left": 3.0, "right": 4.0})]
+
+    def by_metric(scores: dict[str, float]) -> dict[str, dict[str, float]]:
+        return {name: {metric.name: value} for name, value in scores.items()}
+
+    return Record(
+        **{
+            "id": identity(content),
+            "status": "finished",
+            "cell": CellInfo(**content),
+            "separate_models": separate,
+            "objectives": tuple(ObjectiveInfo(name=name, metrics=(metric,)) for name in curves[0][0]),
+            "evaluations": tuple(
+                Evaluation(epoch=e, step=e, losses={}, scores={"val": by_metric(val), "test": by_metric(test)})
+                for e, (val, test) in enumerate(curves, 1)
+            ),
+            "cost": Cost(
+                steps=1,
+                seconds_per_step=seconds,
+                seconds_training=1,
+                seconds_evaluation=1,
+                peak_memory_bytes=1,
+                memory="process",
+            ),
+            "provenance": Provenance(
+                started="",
+                finished="",
+                resumed=0,
+                packages={"torch": "2"},
+                commit="c" * 40,
+                dirty=False,
+                method_digest="",
+                data_digest="d",
+                host=host,
+                hardware=f"cpu of {host}",
+                device="cpu",
+                threads=1,
+            ),
+            **changes,
+        }
+    )
+
+
+def failed(method: str, seed: int, reason: str) -> Record:
+    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}"]).cells
+    return Record(id=cell.id, status="diverged", reason=reason, cell=CellInfo(**cell.canonical()))
