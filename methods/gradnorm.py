@@ -50,8 +50,8 @@ class GradNorm(mtlbench.GramianWeighting):
 
     def __init__(
         self,
-        alpha: Annotated[float, Ge(0)] = 1.5,
-        lr: Annotated[float, Gt(0)] = 0.025,
+        alpha: Annotated[float, Ge(0), mtlbench.Range(low=0.1, high=3.0)] = 1.5,
+        lr: Annotated[float, Gt(0), mtlbench.Range(low=2.5e-3, high=0.25, scale="log")] = 0.025,
         layer: Literal["last", "all"] = "last",
     ) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class GradVac(mtlbench.GramianWeighting):
 
     def __init__(
         self,
-        beta: Annotated[float, Interval(gt=0, le=1)] = 0.01,
+        beta: Annotated[float, Interval(gt=0, le=1), mtlbench.Range(low=1e-3, high=0.5, scale="log")] = 0.01,
         target: Annotated[float, Interval(ge=-1, lt=1)] | None = None,
         shuffle: bool = True,
     ) -> None:

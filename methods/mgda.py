@@ -17,7 +17,7 @@ least squares.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -40,7 +40,12 @@ class MGDA(mtlbench.GramianWeighting):
 
     heads: ClassVar[Heads] = "weighted"
 
-    def __init__(self, normalize: Literal["none", "l2", "loss", "loss+"] = "none") -> None:
+    def __init__(
+        self,
+        normalize: Annotated[
+            Literal["none", "l2", "loss", "loss+"], mtlbench.Choice(values=("none", "l2", "loss", "loss+"))
+        ] = "none",
+    ) -> None:
         super().__init__()
         self.normalize = normalize
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mtlbench.protocol import Protocol
     from mtlbench.record import Record, records
     from mtlbench.registry import method, register_method, register_task
+    from mtlbench.search import Choice, Range
     from mtlbench.task import Metric, Objective, Task
 
 __version__ = "0.1.0"
@@ -36,6 +37,8 @@ _HOME = {
     "method": "registry",
     "register_method": "registry",
     "register_task": "registry",
+    "Choice": "search",
+    "Range": "search",
     "Metric": "task",
     "Objective": "task",
     "Task": "task",
@@ -43,6 +46,7 @@ _HOME = {
 
 __all__ = [
     "Backward",
+    "Choice",
     "DataMissing",
     "Diverged",
     "GramianWeighting",
@@ -52,6 +56,7 @@ __all__ = [
     "Metric",
     "Objective",
     "Protocol",
+    "Range",
     "Record",
     "Task",
     "UsageError",

@@ -17,7 +17,7 @@ from mtlbench.examples import EXAMPLES
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtlbench.record import Record
+    from mtlbench.tables import Tables
 
 
 _WIDTH_OF_FILES = 160
@@ -50,20 +50,20 @@ def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's wish to stop is a Ctrl-C
     console = _console()
     again = "the same command goes on from here"
-    with Reporter(console, len(request.cells), options.quiet) as reporter:
+    with Reporter(console, request.total, options.quiet) as reporter:
         try:
             outcomes = launch(request, reporter, options.retry)
         except Stopped as stopped:
             done = sum(o.status in ("finished", "skipped") for o in stopped.outcomes)
-            console.print(f"[yellow]interrupted[/]: {done} of {len(request.cells)} cells are finished; {again}.")
+            console.print(f"[yellow]interrupted[/]: {done} of {request.total} cells are finished; {again}.")
             return 130
-    folders = {o.cell.id: o.folder for o in outcomes}
+    folders = dict.fromkeys(o.folder for o in outcomes)
     if not options.quiet:
-        from mtlbench.leaderboard import tables
-        from mtlbench.terminal import show_table
+        from mtlbench.record import cell_state
+        from mtlbench.runs import collect
+        from mtlbench.tables import make
 
-        for table in tables(*_read_back(list(folders.values()))):
-            show_table(console, table)
+        _show_tables(make(collect(cell_state(folder) for folder in folders if folder.exists())))
         console.print(f"Records: {_safe(str(request.results))}", highlight=False)
     failed = [o for o in outcomes if o.status not in ("finished", "skipped")]
     if failed and not options.quiet:
@@ -71,18 +71,20 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _read_back(folders: Sequence[Path]) -> tuple[list[Record], list[Record]]:
-    from mtlbench.record import FAILURE, RECORD, Unreadable, load
+def _show_tables(tables: Tables) -> None:
+    """Tables on standard output; what was refused or is missing on standard error."""
+    from mtlbench.terminal import show_table
 
-    read: dict[str, list[Record]] = {RECORD: [], FAILURE: []}
-    for folder in folders:
-        name = RECORD if (folder / RECORD).exists() else FAILURE
-        if (folder / name).exists():
-            try:
-                read[name].append(load(folder / name))
-            except Unreadable as error:
-                _warn(_console(stderr=True), [str(error)])
-    return read[RECORD], read[FAILURE]
+    console, errors = _console(), _console(stderr=True)
+    for table in tables.all:
+        show_table(console, table)
+    _tell(errors, tables)
+
+
+def _tell(console: Console, tables: Tables) -> None:
+    _warn(console, tables.report.warnings)
+    for message in tables.report.refused:
+        console.print(f"[red]refused[/]: {_safe(message)}", highlight=False, soft_wrap=True)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -135,74 +137,97 @@ def _status(options: argparse.Namespace) -> int:
     from rich.table import Table
 
     from mtlbench.config import read_words
-    from mtlbench.record import scan
+    from mtlbench.record import CellState, cells
 
     axes = read_words(options.words, ("results",))
     results = Path(str(axes.get("results", ["results"])[0])).expanduser()
-    found = scan(results)
     console = _console()
     counts: dict[tuple[str, ...], dict[str, int]] = {}
-    key: tuple[str, ...]
-    for record in (*found.finished, *found.failed):
-        key = (f"{record.cell.task}/{record.cell.variant}", record.protocol_label, record.label)
-        counts.setdefault(key, {}).setdefault(record.status, 0)
-        counts[key][record.status] += 1
-    for status, folders in (("running", found.running), ("interrupted", found.interrupted)):
-        for folder in folders:
-            parts = folder.relative_to(results).parts
+    failed: list[CellState] = []
+    unreadable: list[str] = []
+    for state in cells(results):
+        if state.status == "unreadable":
+            unreadable.append(state.reason)
+            continue
+        if state.record is not None:
+            cell = state.record.cell
+            regime = "" if cell.tuning is None else " trials" if cell.tuning.is_trial else " tuned"
+            key: tuple[str, ...] = (
+                f"{cell.task}/{cell.variant}",
+                f"{state.record.protocol_label}{regime}",
+                state.record.label,
+            )
+            if state.status != "finished":
+                failed.append(state)
+        else:
+            parts = state.path.relative_to(results).parts
             key = ("/".join(parts[:2]), *parts[2:4])
-            counts.setdefault(key, {}).setdefault(status, 0)
-            counts[key][status] += 1
-    if not counts and not found.unreadable:
+        by_status = counts.setdefault(key, {})
+        by_status[state.status] = by_status.get(state.status, 0) + 1
+    if not counts and not unreadable:
         console.print(f"No cells under {_safe(str(results))}. `mtlbench run method=gradvac task=multimnist` makes one.")
         return 0
     grid = Table("task", "protocol", "method", "cells", box=None, padding=(0, 2))
     for key, by_status in sorted(counts.items()):
         grid.add_row(*map(_safe, key), ", ".join(f"{n} {status}" for status, n in sorted(by_status.items())))
     console.print(grid)
-    for failure in found.failed:
+    for state in failed:
+        assert state.record is not None
         console.print(
-            f"[red]{failure.status}[/] {_safe(failure.label)}, seed {failure.cell.seed}: {_safe(failure.reason)}",
+            f"[red]{state.status}[/] {_safe(state.record.label)}, seed {state.record.cell.seed}: {_safe(state.reason)}",
             highlight=False,
         )
-    _warn(console, found.unreadable)
+    _warn(console, unreadable)
     return 0
 
 
 def _table(options: argparse.Namespace) -> int:
+    from mtlbench.comparison import DeltaConvention
     from mtlbench.config import read_words
-    from mtlbench.leaderboard import tables
-    from mtlbench.record import scan
-    from mtlbench.terminal import show_table
+    from mtlbench.leaderboard import Options
+    from mtlbench.record import cells
+    from mtlbench.rendering import FORMATS, render
+    from mtlbench.runs import collect
+    from mtlbench.tables import FILTERS, choose, make, write
 
     for plugin in options.plugin:
         registry.load_plugin(plugin)
-    axes = read_words(options.words, ("task", "method", "protocol", "results"))
+    axes = read_words(options.words, (*FILTERS, "results"))
     results = Path(str(axes.get("results", ["results"])[0])).expanduser()
-    found = scan(results)
-
-    def wanted(record: Record) -> bool:
-        cell = record.cell
-        return (
-            ("task" not in axes or bool({cell.task, f"{cell.task}/{cell.variant}"} & {*map(str, axes["task"])}))
-            and ("method" not in axes or cell.method in axes["method"])
-            and ("protocol" not in axes or bool({cell.protocol["name"], record.protocol_label} & {*axes["protocol"]}))
-        )
-
-    made = tables(filter(wanted, found.finished), filter(wanted, found.failed))
-    _warn(_console(stderr=True), found.unreadable)
-    if not made:
-        there = sorted({f"{r.cell.task}/{r.cell.variant}" for r in found.finished})
+    everything = collect(cells(results))
+    chosen = choose(everything, axes)
+    if not chosen.runs and not chosen.absent:
+        there = sorted({f"{run.cell.task}/{run.cell.variant}" for run in everything.runs})
         raise UsageError(f"No records under {results} fit. There are records of: {', '.join(there) or 'nothing yet'}.")
-    text = "\n".join(table.markdown() for table in made)
-    if options.out:
-        _write(options.out, text)
-    elif options.format == "md":
-        sys.stdout.write(text)
+    tables = make(
+        chosen,
+        Options(
+            selection=options.selection,
+            level=options.level,
+            against=options.against,
+            convention=DeltaConvention(options.delta_weighting, options.delta == "negative"),
+            all_metrics=options.all_metrics,
+            allow_mixed=options.allow_mixed,
+            published=options.published,
+        ),
+    )
+    errors = _console(stderr=True)
+    form = {"latex": "tex"}.get(options.format, options.format)
+    if options.out is None and form == "terminal":
+        _show_tables(tables)
+    elif options.out is None:
+        sys.stdout.write(render(form, tables.all))
+        _tell(errors, tables)
+    elif options.out.suffix.removeprefix(".") in FORMATS and not options.out.is_dir():
+        _write(options.out, render(options.out.suffix.removeprefix("."), tables.all))
+        _tell(errors, tables)
     else:
-        for table in made:
-            show_table(_console(), table)
-    return 0
+        written = write(tables, options.out)
+        _tell(errors, tables)
+        _console().print(
+            f"Wrote {len(tables.all)} tables as {len(written)} files; open {_safe(str(written[-1]))}", highlight=False
+        )
+    return 1 if tables.report.refused else 0
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -397,9 +422,19 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("words", nargs="*", metavar="results=DIR")
 
     table = add("table", "make leaderboards from the records", _table)
-    table.add_argument("words", nargs="*", metavar="key=value", help="task=, method=, protocol=, results=")
-    table.add_argument("--format", choices=("terminal", "md"), default="terminal")
-    table.add_argument("--out", type=Path, metavar="FILE", help="write Markdown to a file")
+    table.add_argument("words", nargs="*", metavar="key=value", help="task= method= protocol= seed= regime= results=")
+    table.add_argument("--format", choices=("terminal", "md", "csv", "latex", "html", "json"), default="terminal")
+    table.add_argument("--out", type=Path, metavar="PATH", help="one FILE.md|csv|tex|html|json, or a folder for all")
+    table.add_argument("--against", metavar="ROW", help="compare with this row (default: uniform)")
+    table.add_argument(
+        "--selection", metavar="RULE", help="best-val, last, mean-last-N or oracle (default: protocol's)"
+    )
+    table.add_argument("--level", type=_level, default=0.95, help="of confidence (default: 0.95)")
+    table.add_argument("--delta", choices=("positive", "negative"), default="positive", help="which sign is better")
+    table.add_argument("--delta-weighting", choices=("objective", "metric"), default="objective", help="of Delta-m")
+    table.add_argument("--all-metrics", action="store_true", help="a column for every metric")
+    table.add_argument("--published", action="store_true", help="add what was published for the same protocol")
+    table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
     _plugin(table)
 
     data = add("data", "look for, download or verify data sets", _data)
@@ -418,6 +453,16 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
     return parser
+
+
+def _level(text: str) -> float:
+    try:
+        level = float(text)
+    except ValueError:
+        level = 0.0
+    if not 0 < level < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed: a level is between 0 and 1, such as 0.95")
+    return level
 
 
 def _described(parser: argparse.ArgumentParser, about: str, name: str) -> argparse.ArgumentParser:

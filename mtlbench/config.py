@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -17,10 +18,11 @@ import yaml
 from mtlbench.errors import UsageError, unknown
 from mtlbench.protocol import Protocol, resolve
 from mtlbench.registry import methods, tasks
+from mtlbench.search import Space, Tuning
 
 JACOBIAN_DTYPES = ("float32", "bfloat16")
 CELL_KEYS = ("method", "method.KEY", "task", "protocol", "protocol.KEY", "seed", "granularity", "jacobian_dtype")
-RUN_KEYS = ("results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
+RUN_KEYS = ("tune", "results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
 LARGEST_GRID = 10_000
 
 
@@ -38,10 +40,12 @@ class Cell:
     """None for methods that see no gradients, to which it means nothing."""
     jacobian_dtype: str | None = None
     """None for the parameters' own."""
+    tuning: Tuning | None = None
+    """None in the fixed regime."""
 
     def canonical(self) -> dict[str, Any]:
         """The configuration that the identity is made of: no paths, hosts, commits or descriptions."""
-        return {
+        content = {
             "method": self.method,
             "parameters": self.parameters,
             "task": self.task,
@@ -51,6 +55,7 @@ class Cell:
             "granularity": self.granularity,
             "jacobian_dtype": self.jacobian_dtype,
         }
+        return content | {"tuning": self.tuning.model_dump(mode="json")} if self.tuning else content
 
     @property
     def id(self) -> str:
@@ -58,18 +63,29 @@ class Cell:
         return identity(self.canonical())
 
     @property
-    def name(self) -> str:
-        """For people: `gradvac(beta=0.1) on multimnist/digits, seed 0`."""
-        return f"{method_label(self.method, self.parameters, self.granularity, self.jacobian_dtype)} on {self.place}"
+    def setting(self) -> str:
+        """What seeds, trials and reruns of one setting have in common; see `setting`."""
+        return setting(self.canonical())
 
     @property
-    def place(self) -> str:
-        """`multimnist/digits, seed 0`."""
-        return f"{self.task}/{self.variant}, seed {self.seed}"
+    def name(self) -> str:
+        """For people: `gradvac(beta=0.1) on multimnist/digits, seed 0`."""
+        if self.tuning is None:
+            return f"{self.setting_name}, seed {self.seed}"
+        if self.tuning.is_trial:
+            return f"{self.setting_name}, trial {self.tuning.trial}"
+        return f"{self.setting_name}, tuned on {self.tuning.budget} trials, seed {self.seed}"
+
+    @property
+    def setting_name(self) -> str:
+        """For people: `gradvac(beta=0.1) on multimnist/digits`."""
+        label = method_label(self.method, self.parameters, self.granularity, self.jacobian_dtype, self.tuning)
+        return f"{label} on {self.task}/{self.variant}"
 
     def folder(self, results: Path) -> Path:
         """Where the cell's record stands under `results`."""
-        protocol = f"{self.protocol.name}@{self.protocol.version}" + ("-modified" if self.protocol.modified else "")
+        regime = ("-tuned" if self.tuning else "") + ("-modified" if self.protocol.modified else "")
+        protocol = f"{self.protocol.name}@{self.protocol.version}{regime}"
         return results / self.task / self.variant / protocol / self.method / f"seed{self.seed}-{self.id}"
 
 
@@ -79,11 +95,41 @@ def identity(canonical: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def setting(canonical: Mapping[str, Any]) -> str:
+    """The identity of a canonical configuration without seed, trial, budget and the values that were searched."""
+    return identity({key: value for key, value in unsearched(canonical).items() if key != "seed"})
+
+
+def unsearched(canonical: Mapping[str, Any]) -> dict[str, Any]:
+    """A canonical configuration without trial, budget and the values that were searched."""
+    content = dict(canonical)
+    if tuning := content.get("tuning"):
+        content = copy.deepcopy(content)
+        content["tuning"] = [*tuning["space"].items()]
+        for key in tuning["space"]:
+            room, *path, last = key.split(".")
+            place = content["parameters" if room == "method" else "protocol"]
+            for part in path:
+                place = place.get(part, {})
+            place.pop(last, None)
+    return content
+
+
 def method_label(
-    method: str, parameters: Mapping[str, Any], granularity: str | None, jacobian_dtype: str | None
+    method: str,
+    parameters: Mapping[str, Any],
+    granularity: str | None,
+    jacobian_dtype: str | None,
+    tuning: Tuning | None = None,
 ) -> str:
-    """The method with what differs from its defaults: `gradvac(beta=0.1, all_layer)`."""
+    """The method with what differs from its defaults: `gradvac(beta=0.1, all_layer)`.
+
+    In the tuned regime, what was searched is left out and what was fixed instead of searched is told.
+    """
     defaults = default_parameters(method)
+    if tuning is not None:
+        parameters = {k: v for k, v in parameters.items() if f"method.{k}" not in tuning.space}
+        defaults = {k: v for k, v in defaults.items() if f"method.{k}" not in tuning.fixed}
     changed = [f"{k}={_short(v)}" for k, v in parameters.items() if k not in defaults or defaults[k] != _plain(v)]
     changed += [word for word in (granularity, jacobian_dtype) if word not in (None, "whole_model")]
     return f"{method}({', '.join(changed)})" if changed else method
@@ -93,16 +139,29 @@ _defaults: dict[str, dict[str, Any]] = {}
 
 
 def default_parameters(method: str) -> dict[str, Any]:
-    """The default hyper-parameters of a method; none for one that is not installed here."""
-    if method not in _defaults:
-        from mtlbench.signature import parameters
+    """The default hyper-parameters of a method; none for one that is not installed here.
 
-        try:
-            declared = parameters(methods.load(method))
-        except UsageError:
-            declared = {}
-        _defaults[method] = {name: _plain(p.default) for name, p in declared.items() if not p.required}
+    They are read from the method's file where it tells them, so that tables of records need not import torch.
+    """
+    if method not in _defaults:
+        entry = methods.entries().get(method)
+        declared = entry.defaults if entry else {}
+        if declared is None:
+            from mtlbench.signature import parameters
+
+            try:
+                declared = {name: p.default for name, p in parameters(methods.load(method)).items() if not p.required}
+            except UsageError:
+                declared = {}
+        _defaults[method] = {name: _plain(default) for name, default in declared.items()}
     return _defaults[method]
+
+
+def searchable(method: str) -> Space:
+    """The search space that a method declares beside its signature."""
+    from mtlbench.signature import parameters
+
+    return {name: p.search for name, p in parameters(methods.load(method)).items() if p.search is not None}
 
 
 @dataclass
@@ -110,6 +169,11 @@ class Request:
     """What the words of `mtlbench run` ask for."""
 
     cells: list[Cell]
+    """In the tuned regime, the trials; which reruns follow is known when they are finished."""
+    tune: int | None = None
+    """Trials of each setting; None in the fixed regime."""
+    seeds: list[int] = field(default_factory=list)
+    """Of the reruns in the tuned regime."""
     results: Path = Path("results")
     jobs: int | None = None
     data_root: Path | None = None
@@ -119,6 +183,11 @@ class Request:
     checkpoint_steps: int | None = None
     """Steps between checkpoints, besides the one at every evaluation."""
     plugins: list[Path] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many cells will be trained, reruns included."""
+        return len(self.cells) + (len(self.cells) // self.tune * len(self.seeds) if self.tune else 0)
 
 
 def parse(words: Sequence[str], plugins: Sequence[Path] = ()) -> Request:
@@ -132,7 +201,9 @@ def parse(words: Sequence[str], plugins: Sequence[Path] = ()) -> Request:
         raise UsageError(f"Which method? Say method=NAME; known: {', '.join(methods.names())}.")
     if "task" not in axes:
         raise UsageError(f"Which task? Say task=NAME or task=NAME/VARIANT; known: {', '.join(tasks.names())}.")
-    return Request(cells=_expand(axes), plugins=list(plugins), **_run_options(axes))
+    options = _run_options(axes)
+    cells, seeds = _trials(axes, options["tune"]) if "tune" in options else (_expand(axes), [])
+    return Request(cells=cells, seeds=seeds, plugins=list(plugins), **options)
 
 
 def read_words(words: Sequence[str], keys: Iterable[str] = (*CELL_KEYS, *RUN_KEYS)) -> dict[str, list[Any]]:
@@ -223,6 +294,21 @@ def _expand(axes: Mapping[str, list[Any]]) -> list[Cell]:
     return list(cells.values())
 
 
+def _trials(axes: Mapping[str, list[Any]], count: int) -> tuple[list[Cell], list[int]]:
+    """The trials of every setting in the grid, and the seeds of the reruns."""
+    from mtlbench.tuning import TRIAL_SEEDS, trials
+
+    seeds = list(dict.fromkeys(_seed(seed) for seed in axes.get("seed", [0])))
+    if max(seeds) >= TRIAL_SEEDS:
+        raise UsageError(
+            f"seed={max(seeds)} is not allowed: with tune=N seeds are below {TRIAL_SEEDS}, where those of trials begin."
+        )
+    settings = _expand({**axes, "seed": [0]})
+    if len(settings) * (count + len(seeds)) > LARGEST_GRID:
+        raise UsageError(f"The grid has more than {LARGEST_GRID} cells.")
+    return trials(settings, axes, count), seeds
+
+
 def _check_parameters(chosen: Sequence[str], given: Mapping[str, Any]) -> None:
     """Every `method.KEY` must be a parameter of at least one of the chosen methods."""
     from mtlbench.signature import parameters
@@ -239,21 +325,14 @@ def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, 
     """The distinct settings of one method in the grid."""
     from mtlbench.grouping import GRANULARITIES
     from mtlbench.kinds import LossWeighting
-    from mtlbench.signature import parameters, validated
+    from mtlbench.signature import parameters
 
     cls = methods.load(name)
     own = {key: values for key, values in given.items() if key in parameters(cls)}
     gradients = not issubclass(cls, LossWeighting)
     cells = []
     for values in _product(own):
-        settings = {key: _plain(value) for key, value in validated(name, cls, values).items()}
-        _check_finite("method", settings)
-        try:
-            cls(**validated(name, cls, values))
-        except UsageError:
-            raise
-        except ValueError as error:
-            raise UsageError(f"{name}: {error}") from error
+        settings = checked_parameters(name, values)
         for granularity, dtype in itertools.product(
             axes.get("granularity", ["whole_model"]), axes.get("jacobian_dtype", [None])
         ):
@@ -270,6 +349,23 @@ def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, 
                 }
             )
     return cells
+
+
+def checked_parameters(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyper-parameters of a method as a cell holds them; raises `UsageError` for what it does not allow."""
+    from mtlbench.signature import validated
+
+    cls = methods.load(method)
+    values = validated(method, cls, given)
+    settings = {key: _plain(value) for key, value in values.items()}
+    _check_finite("method", settings)
+    try:
+        cls(**values)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{method}: {error}") from error
+    return settings
 
 
 def _check_finite(key: str, value: Any) -> None:
@@ -313,6 +409,8 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
     for key in ("jobs", "checkpoint_steps"):
         if key in single:
             single[key] = int(_number(key, single[key], whole=True, least=1))
+    if "tune" in single:
+        single["tune"] = int(_number("tune", single["tune"], whole=True, least=2))
     if "time_limit" in single:
         single["time_limit"] = _number("time_limit", single["time_limit"], whole=False, least=1e-9)
     for key in ("results", "data_root"):

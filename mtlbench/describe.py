@@ -32,10 +32,11 @@ def describe_method(console: Console, name: str) -> None:
         style="dim",
     )
     console.print(escape(inspect.getdoc(cls) or ""), highlight=False)
-    grid = Table("parameter", "takes", "default", box=None, padding=(0, 2))
+    grid = Table("parameter", "takes", "default", "search", box=None, padding=(0, 2))
     for parameter in parameters(cls).values():
         default = "required" if parameter.required else str(parameter.default)
-        grid.add_row(f"method.{parameter.name}", escape(parameter.allowed), escape(default))
+        search = "" if parameter.search is None else str(parameter.search)
+        grid.add_row(f"method.{parameter.name}", escape(parameter.allowed), escape(default), escape(search))
     console.print(grid if grid.row_count else "It takes no parameters.")
 
 
@@ -57,3 +58,7 @@ def describe_task(console: Console, name: str) -> None:
         skip = {"name", "version", "description", "variants", "modified"}
         for key, value in protocol.model_dump(exclude=skip).items():
             console.print(f"    {key}: {escape(str(value))}", highlight=False)
+        if protocol.search:
+            console.print("    search, with tune=N:", highlight=False)
+        for key, searched in protocol.search.items():
+            console.print(f"      {key}: {escape(str(searched))}", highlight=False)

@@ -19,6 +19,8 @@ EXAMPLES = {
       an overridden protocol; such runs get a table of their own
   mtlbench run grid.yaml jobs=2
       a YAML file of the same keys, then words that override it
+  mtlbench run method=gradvac,uniform task=multimnist tune=8 seed=0..4
+      tuned: 8 trials of each method in the same search space, the best on validation rerun on 5 fresh seeds
   mtlbench run --plugin my_method.py method=my_method task=multimnist
 
 keys of a cell
@@ -32,6 +34,7 @@ keys of a cell
   jacobian_dtype=bfloat16   halve the memory of the Jacobian
 
 keys of the run
+  tune=N                N trials of each method; space: `mtlbench show TASK` and METHOD; keys that are given leave it
   results=results       where records go
   jobs=N                cells at a time; by default as many as the cores carry
   data_root=DIR         real data sets; by default $MTLBENCH_DATA
@@ -49,9 +52,23 @@ reason and is tried again (a diverged one only with --retry). Exit code: 0 all f
     "status": "  mtlbench status\n  mtlbench status results=my_results",
     "table": """\
   mtlbench table                              every task/variant that has records
-  mtlbench table task=multimnist              all its variants
   mtlbench table task=multimnist/mnist method=gradvac,uniform
-  mtlbench table task=multimnist --format md --out table.md""",
+      some rows; single-task training stays, as the base row of Delta-m
+  mtlbench table task=multimnist --against pcgrad --selection last
+      other choices: the row to compare with, the rule that selects epochs
+  mtlbench table task=multimnist/mnist --format latex > table.tex
+  mtlbench table --out results/
+      all tables in all renderings (Markdown, CSV, LaTeX, HTML, JSON), figures, and an index page
+  mtlbench table protocol=sener2018 --published
+      beside what was published for the same protocol; never ranked with it
+
+words     task=NAME[/VARIANT] method=NAMES protocol=NAME[@VERSION] seed=0..4 regime=fixed|tuned results=DIR
+rules     best-val, last, mean-last-N; oracle chooses on the test split and is shown with its gap
+cells     `95.12 ± 0.08`: mean over seeds and half-width of its interval; `4/5`: one of five seeds has no result
+bold      cannot be told apart from the best of the column
+
+Records that differ in data or package versions are refused within one table (exit code 1); --allow-mixed marks
+them instead.""",
     "data": """\
   mtlbench data status                        every data set of every task
   mtlbench data fetch multimnist/mnist data_root=~/data
@@ -73,10 +90,12 @@ The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
   mtlbench bench steps
       whole steps of every method against uniform: one input with K heads, and a batch per objective
   mtlbench bench steps task=multimnist method=gradvac,mgda --out steps.json
+  mtlbench bench tables records=10000
+      `mtlbench table` over generated records: time against only reading their JSON, and peak memory
 
-keys of both         method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
-keys of combination  K=2,8 P=1e6 layout=flat|whole_model|enc_dec|all_layer|all_matrix dtype=float32|bfloat16|float64
-keys of steps        K=4,8 shape=heads,separate granularity=NAME, or task=NAME[/VARIANT] protocol=NAME data_root=DIR
+keys of the first two  method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
+keys of combination    K=2,8 P=1e6 layout=flat|whole_model|enc_dec|all_layer|all_matrix dtype=float32|bfloat16|float64
+keys of steps          K=4,8 shape=heads,separate granularity=NAME, or task=NAME[/VARIANT] protocol=NAME data_root=DIR
 
 Subjects take turns within every repeat; ratios are medians over repeats (quartiles in parentheses).""",
 }

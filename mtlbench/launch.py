@@ -21,11 +21,15 @@ from mtlbench import data, registry
 from mtlbench.config import Cell, Request, parse
 from mtlbench.errors import UsageError
 from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Status, Unreadable, load
+from mtlbench.runs import Run
 from mtlbench.storage import is_locked, locked, remove_leftovers, require_writable, set_aside
+from mtlbench.tuning import reruns, winner
 
 # A worker that was told to stop has this long to save its checkpoint; one whose time limit is over, to say so.
 _GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.5
+# Trials that ended so would not end otherwise when tried again.
+_FINAL = ("finished", "skipped", "diverged", "oom", "timeout")
 
 
 @dataclass
@@ -73,6 +77,8 @@ def run(words: str | Sequence[str]) -> Record:
     from mtlbench.training import run_cell
 
     request = parse(_split(words))
+    if request.tune:
+        raise UsageError(f"run() is for one cell and tune={request.tune} makes {request.total}; use run_grid().")
     if len(request.cells) != 1:
         raise UsageError(f"run() is for one cell and these words make {len(request.cells)}; use run_grid().")
     cell = request.cells[0]
@@ -166,6 +172,7 @@ class _Worker:
                 **{k: getattr(cell, k) for k in ("method", "parameters", "task", "variant", "seed")},
                 **{k: getattr(cell, k) for k in ("granularity", "jacobian_dtype")},
                 "protocol": cell.protocol.model_dump(mode="json"),
+                "tuning": cell.tuning.model_dump(mode="json") if cell.tuning else None,
             },
             "plugins": [str(p) for p in request.plugins],
             "options": {
@@ -219,6 +226,7 @@ class _Launcher:
         self.on_event = on_event
         self.retry = retry
         self.stopping = False
+        self.cells: list[Cell] = []
         self.outcomes: dict[str, Outcome] = {}
         self.waiting: deque[Cell] = deque()
         self.elsewhere: dict[str, Cell] = {}
@@ -229,14 +237,9 @@ class _Launcher:
 
     def run(self) -> list[Outcome]:
         try:
-            for cell in self.request.cells:
-                if not self._is_done(cell):
-                    self.waiting.append(cell)
-            while self.waiting or self.running or self.elsewhere:
-                self._start()
-                self._listen()
-                self._kill_overdue()
-                self._look_elsewhere()
+            self._train(self.request.cells)
+            if self.request.tune:
+                self._train(self._reruns(self.request.tune))
         except KeyboardInterrupt:
             self._stop_all()
             raise Stopped(self._in_order()) from None
@@ -245,6 +248,50 @@ class _Launcher:
                 worker.process.kill()
                 worker.close()
         return self._in_order()
+
+    def _train(self, cells: Sequence[Cell]) -> None:
+        self.cells += cells
+        for cell in cells:
+            if not self._is_done(cell):
+                self.waiting.append(cell)
+        while self.waiting or self.running or self.elsewhere:
+            self._start()
+            self._listen()
+            self._kill_overdue()
+            self._look_elsewhere()
+
+    def _reruns(self, budget: int) -> list[Cell]:
+        """The winner of each setting's trials on the seeds of the user; warns where no winner can be told."""
+        settings: dict[str, list[Cell]] = {}
+        for cell in self.request.cells:
+            settings.setdefault(cell.setting, []).append(cell)
+        made: list[Cell] = []
+        for trials in settings.values():
+            best, problem = self._best(trials)
+            if best is None:
+                self.on_event(Event("warning", trials[0], f"{trials[0].setting_name} is not rerun: {problem}"))
+            else:
+                made += reruns(best, budget, self.request.seeds)
+        return sorted(made, key=lambda cell: self.request.seeds.index(cell.seed))
+
+    def _best(self, trials: Sequence[Cell]) -> tuple[Cell | None, str]:
+        """The trial to rerun, or why there is none."""
+        runs: list[Run] = []
+        undecided: list[str] = []
+        for outcome in (self.outcomes[cell.id] for cell in trials):
+            if outcome.status not in _FINAL:
+                undecided.append(f"{outcome.status}: {outcome.reason}")
+            elif outcome.status in ("finished", "skipped"):
+                try:
+                    runs.append(Run.of(load(outcome.folder / RECORD), outcome.folder / RECORD))
+                except Unreadable as error:
+                    undecided.append(f"unreadable: {error}")
+        if undecided:
+            share = f"{len(undecided)} of {len(trials)} trials did not finish"
+            return None, f"{share} ({undecided[0]}); the same command tries them again"
+        if (best := winner(runs)) is None:
+            return None, f"none of its {len(trials)} trials finished"
+        return next(cell for cell in trials if cell.id == best.id), ""
 
     def _is_done(self, cell: Cell) -> bool:
         """Whether the cell needs no training; notes its outcome if so."""
@@ -359,7 +406,7 @@ class _Launcher:
         self.on_event(Event("end", outcome.cell, outcome=outcome))
 
     def _in_order(self) -> list[Outcome]:
-        return [self.outcomes[cell.id] for cell in self.request.cells if cell.id in self.outcomes]
+        return [self.outcomes[cell.id] for cell in self.cells if cell.id in self.outcomes]
 
 
 def _split(words: str | Sequence[str]) -> list[str]:

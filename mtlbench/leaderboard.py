@@ -1,51 +1,45 @@
-"""From runs to leaderboards: one table for each task/variant, protocol and regime."""
+"""From cells to leaderboards: one table for each task/variant, protocol and regime."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from mtlbench.runs import Array, Measure, Run
+from mtlbench import comparison, statistics
+from mtlbench.comparison import DeltaConvention, Quantity
+from mtlbench.costs import costs
+from mtlbench.entries import BASELINE, Entry, entry
+from mtlbench.errors import unknown
+from mtlbench.grids import Grid, mixture, sort
+from mtlbench.notes import Facts, footnotes
+from mtlbench.published import published_rows
+from mtlbench.runs import Collection, Measure, Run
 from mtlbench.selection import Rule
-from mtlbench.table import Role, Table
+from mtlbench.table import Column, Note, Row, Table, Value
 
-BASELINE = "uniform"
-REFERENCE = "single_task"
-STATIC = "scalarization"
-"""The method whose settings trace the front of static weights."""
+MARKS = "†‡§¶"
 
-
-@dataclass(frozen=True)
-class Search:
-    """The trials from which a tuned method was selected."""
-
-    budget: int
-    winner: int
-    """Its index among the trials."""
-    merit: Array
-    """(N,): the validation merit of each trial (`selection.merit`); -inf where it failed."""
-    scores: Array
-    """(N, M): test scores of the trials; NaN where one failed."""
+Cells = dict[str, dict[str, Value]]
+"""Row label -> column key -> value."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One method with its parameters in one leaderboard: its finished runs and the scores that count."""
+class Options:
+    """How leaderboards are made."""
 
-    label: str
-    role: Role
-    runs: tuple[Run, ...]
-    """By seed."""
-    scores: Array
-    """(n, M): the test scores that count."""
-    missing: tuple[tuple[int, str], ...] = ()
-    """Seeds of the grid without a result, and why."""
-    search: Search | None = None
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of the runs."""
-        return tuple(run.cell.seed for run in self.runs)
+    selection: str | None = None
+    """A rule of `mtlbench.selection`; None for the one that the protocol states."""
+    level: float = statistics.LEVEL
+    against: str | None = None
+    """The label of the row that the others are compared with; None for uniform where it is there."""
+    convention: DeltaConvention = field(default_factory=DeltaConvention)
+    all_metrics: bool = False
+    """A column for every metric instead of the main one of each objective."""
+    allow_mixed: bool = False
+    """Mark what must not differ within a table instead of refusing it."""
+    published: bool = False
+    """Add the rows that were published for the same task and protocol."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +57,213 @@ class Leaderboard:
     rule: Rule
     budget: int | None = None
     """Trials per method in the tuned regime; None in the fixed one."""
+    delta: Quantity | None = None
+    """Delta-m, positive = better; None where there is no single-task reference."""
 
     @property
     def main(self) -> Sequence[Measure]:
         """The main measure of every objective."""
         return [m for m in self.measures if m.main]
+
+
+@dataclass
+class Report:
+    """All leaderboards that can be made, and what stands against the others."""
+
+    boards: list[Leaderboard] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """One message for each table that would have mixed what must not be mixed."""
+    warnings: list[str] = field(default_factory=list)
+    """What is missing, failed or cannot be read; each names a file."""
+
+
+def report(collection: Collection, options: Options | None = None) -> Report:
+    """Every leaderboard among the cells of `collection`.
+
+    Raises:
+        UsageError: a selection rule that does not exist or that a run is too short for, or a row to compare with
+            that no table has.
+    """
+    options = options or Options()
+    found = sort(collection, options.allow_mixed)
+    made = Report(warnings=found.warnings)
+    for grid in found.grids:
+        mixed = mixture(grid)
+        if mixed and not options.allow_mixed:
+            made.refused.append(_refusal(grid, mixed))
+            continue
+        board = _leaderboard(grid, mixed, options)
+        made.boards.append(board)
+        made.warnings += [
+            f"{grid.task}/{grid.variant}: {note.text}" for note in board.table.notes if note.kind == "warning"
+        ]
+    labels = {e.label for board in made.boards for e in board.entries}
+    if options.against is not None and labels and options.against not in labels:
+        raise unknown("row", options.against, labels, "--against takes the label of a row.")
+    return made
+
+
+def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], options: Options) -> Leaderboard:
+    first = next(iter(grid.settings.values())).cell
+    official = Rule.parse(first.protocol["selection"])
+    rule = Rule.parse(options.selection) if options.selection else official
+    measures = grid.runs[0].measures if grid.runs else ()
+    entries = [entry(s, rule, official, len(measures), grid.budget) for s in grid.settings.values()]
+    reference = next((e for e in entries if e.role == "reference" and e.runs), None)
+    against = options.against or BASELINE
+    baseline = next((e for e in entries if e.label == against and e.runs), None)
+    found = comparison.quantities(measures, reference, options.convention, options.all_metrics)
+    summary = comparison.summary(found) if found else None
+    entries.sort(key=lambda e: _order(e, summary))
+    methods = [e for e in entries if e.role == "method" and e.runs]
+
+    cells: Cells = {e.label: {} for e in entries}
+    columns = _scores(found, entries, methods, cells, options.level)
+    if rule.name == "oracle":
+        columns += _gaps(measures, official, entries, cells)
+    if len(methods) > 1:
+        columns.append(_ranks(measures, methods, cells))
+    if summary is not None and baseline is not None and len(methods) > 1 and len(grid.seeds) > 1:
+        columns.append(_differences(summary, methods, baseline, cells, options.level))
+    cost_columns, cost_values = costs(entries, baseline)
+    columns += cost_columns
+    for label, values in cost_values.items():
+        cells[label].update(values)
+
+    delta = next((q for q in found if q.column.key == "delta_m"), None)
+    facts = Facts(
+        grid=grid,
+        rule=rule,
+        official=official,
+        level=options.level,
+        baseline=baseline.label if baseline else None,
+        reference=reference,
+        convention=options.convention,
+        has_delta=delta is not None,
+        metrics=len(measures),
+        pool=len(methods),
+        summary=summary.column.title if summary else None,
+    )
+    marks, mark_notes = _marks(entries, mixed)
+    seeds = len(grid.seeds)
+    rows = [Row(e.label, e.role, cells[e.label], len(e.runs), seeds, marks.get(e.label, "")) for e in entries]
+    notes = [*footnotes(facts, entries), *mark_notes]
+    if options.published:
+        more_rows, more_notes = published_rows(grid.task, grid.variant, grid.protocol)
+        rows += more_rows
+        notes += more_notes
+    done = sum(len(e.runs) for e in entries)
+    asked = seeds * len(entries)
+    table = Table(
+        slug=_slug(grid, rule, official),
+        title=grid.place,
+        incomplete="" if done == asked else f"incomplete: {done} of {asked} cells",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=tuple(notes),
+        facts=facts.words(),
+    )
+    positive = comparison.quantities(measures, reference, replace(options.convention, negative=False))
+    delta = next((q for q in positive if q.column.key == "delta_m"), None)
+    return Leaderboard(
+        table, grid.task, grid.variant, grid.protocol, measures, tuple(entries), rule, grid.budget, delta
+    )
+
+
+def _order(e: Entry, summary: Quantity | None) -> tuple[int, float, str]:
+    """The reference first, then methods from best to worst, those without a result last."""
+    if e.role == "reference":
+        return 0, 0.0, e.label
+    if summary is None or not e.runs:
+        return 2, 0.0, e.label
+    mean = float(summary.of(e.scores).mean())
+    return 1, -mean if summary.column.higher_is_better else mean, e.label
+
+
+def _scores(
+    found: Sequence[Quantity], entries: Sequence[Entry], methods: Sequence[Entry], cells: Cells, level: float
+) -> list[Column]:
+    for quantity in found:
+        good = {e.label for e in comparison.as_good_as_the_best(quantity, methods, level)}
+        for e in (e for e in entries if e.runs):
+            interval = comparison.interval(quantity, e, level)
+            cells[e.label][quantity.column.key] = Value(interval.mean, interval, best=e.label in good)
+    return [quantity.column for quantity in found]
+
+
+def _differences(summary: Quantity, methods: Sequence[Entry], baseline: Entry, cells: Cells, level: float) -> Column:
+    column = Column(
+        "difference",
+        f"{summary.column.title.split(' [')[0]} vs {baseline.label}",
+        summary.column.higher_is_better,
+        signed=True,
+        about=f"seed-paired difference of {summary.column.title} to {baseline.label}, Holm-adjusted p",
+    )
+    others = [e for e in methods if e is not baseline]
+    found = [comparison.difference(summary, e, baseline, level) for e in others]
+    for e, d, p in zip(others, found, statistics.holm([d.p for d in found]), strict=True):
+        if d.n:
+            cells[e.label][column.key] = Value(d.mean, d, p=None if math.isnan(p) else p)
+    return column
+
+
+def _ranks(measures: Sequence[Measure], methods: Sequence[Entry], cells: Cells) -> Column:
+    column = Column("rank", f"rank of {len(methods)}", False, about="mean rank over metrics; depends on the pool")
+    ranks = statistics.mean_ranks([e.scores.mean(0) for e in methods], [m.sign for m in measures])
+    for e, rank in zip(methods, ranks, strict=True):
+        cells[e.label][column.key] = Value(float(rank))
+    return column
+
+
+def _gaps(measures: Sequence[Measure], official: Rule, entries: Sequence[Entry], cells: Cells) -> list[Column]:
+    """What selecting on the test split adds to each score."""
+    columns = []
+    for place, m in enumerate(measures):
+        if not m.main:
+            continue
+        about = "what choosing on the test split adds: oracle minus official selection"
+        key = f"{m.objective}.{m.metric}.gap"
+        columns.append(Column(key, f"{m.objective} gap to {official}", signed=True, about=about))
+        for e in entries:
+            if e.official is not None and e.runs:
+                cells[e.label][key] = Value(float((e.scores[:, place] - e.official[:, place]).mean()))
+    return columns
+
+
+def _marks(entries: Sequence[Entry], mixed: Mapping[str, Mapping[str, list[Run]]]) -> tuple[dict[str, str], list[Note]]:
+    """A symbol for each entry that differs from most others in what must not differ, and what it means."""
+    marks: dict[str, str] = {}
+    notes: list[Note] = []
+    for what, by_value in mixed.items():
+        usual, *odd = by_value
+        for value in odd:
+            place = len(notes)
+            mark = MARKS[place % len(MARKS)] * (1 + place // len(MARKS))
+            ids = {run.id for run in by_value[value]}
+            text = (
+                f"{what} {value} instead of {usual}: not comparable as it stands (such as {by_value[value][0].path})."
+            )
+            notes.append(Note(text, "warning", mark))
+            for e in entries:
+                if any(run.id in ids for run in e.runs):
+                    marks[e.label] = marks.get(e.label, "") + mark
+    return marks, notes
+
+
+def _refusal(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]]) -> str:
+    parts = []
+    for what, by_value in mixed.items():
+        told = ", ".join(f"{value} ({len(runs)} records, such as {runs[0].path})" for value, runs in by_value.items())
+        parts.append(f"{what}: {told}")
+    return (
+        f"{grid.place}: no table, as its records differ in what must be equal within one. {'; '.join(parts)}. "
+        "Run the smaller part again, move it to another results folder, or say --allow-mixed to mark it instead."
+    )
+
+
+def _slug(grid: Grid, rule: Rule, official: Rule) -> str:
+    words = [grid.task, grid.variant, grid.protocol.replace("@", "-")]
+    words += [grid.digest] if grid.ambiguous else []
+    words += [f"tuned{grid.budget}"] if grid.budget else []
+    words += [str(rule)] if rule != official else []
+    return "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ import yaml
 
 from mtlbench.errors import UsageError, unknown
 from mtlbench.registry import tasks
+from mtlbench.search import Choice, Range
 
 
 class Strict(pydantic.BaseModel):
@@ -68,10 +70,12 @@ class Protocol(Strict):
     """CPU threads of a cell; part of the protocol because the last bits of CPU results depend on it."""
     evaluate_every: Annotated[int, pydantic.Field(ge=1)] = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
-    selection: Literal["best-val", "last"] = "best-val"
-    """The official choice of the epoch that tables report."""
+    selection: Annotated[str, pydantic.Field(pattern=r"^(best-val|last|mean-last-[1-9]\d*)$")] = "best-val"
+    """The official rule that chooses the scores which tables report (`mtlbench.selection`)."""
     options: dict[str, Any] = {}
     """What only the task understands."""
+    search: Annotated[dict[str, Range | Choice], pydantic.Field(exclude=True)] = {}
+    """Where the tuned regime searches, by dotted key such as `optimizer.lr`; it changes no cell, so no version."""
     modified: dict[str, Any] = {}
 
     @property
@@ -114,6 +118,13 @@ def task_data(task: str) -> TaskData:
     for name, variant in data.variants.items():
         if variant.protocol not in data.protocols:
             raise UsageError(f"{source}: variant {name!r} names the unknown protocol {variant.protocol!r}.")
+    for name, protocol in data.protocols.items():
+        for key, searched in protocol.search.items():
+            try:
+                for value in searched.probes:
+                    with_values(protocol, {key: value})
+            except UsageError as error:
+                raise UsageError(f"The search space of protocol {name!r} of task {task!r}: {error}") from error
     return data
 
 
@@ -141,10 +152,15 @@ def resolve(task: str, variant: str | None, protocol: str | None, overrides: dic
     return variant, _overridden(base, overrides) if overrides else base
 
 
-def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
+def with_values(base: Protocol, values: Mapping[str, Any]) -> Protocol:
+    """A protocol with other values at some dotted keys, unchanged in what counts as modified by a user.
+
+    Raises:
+        UsageError: a key that does not exist, or a value that the protocol does not allow.
+    """
     fixed = {"name", "version", "description", "variants", "modified"}
     content = base.model_dump()
-    for dotted, value in overrides.items():
+    for dotted, value in values.items():
         place: Any = content
         *path, last = dotted.split(".")
         keys = [k for k in content if k not in fixed]
@@ -155,11 +171,15 @@ def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
             raise unknown(f"key of protocol {base.name}:", dotted, [*keys, *nested])
         place[last] = _like(place[last], value, dotted) if path[:1] == ["options"] else value
     try:
-        changed = Protocol.model_validate(content)
+        return Protocol.model_validate(content).model_copy(update={"search": base.search})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UsageError(f"protocol.{key}={first['input']!r} is not allowed: {first['msg'].lower()}.") from error
+
+
+def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
+    changed = with_values(base, overrides)
     before, after = _flat(base.model_dump()), _flat(changed.model_dump())
     modified = {key: after[key] for key in after if after[key] != before.get(key)}
     return changed.model_copy(update={"modified": modified})

@@ -41,7 +41,7 @@ def collect(
         dirty=dirty,
         method_digest=_digest_of_source(method),
         data_digest=data_digest,
-        host=hashlib.sha256(platform.node().encode()).hexdigest()[:12],
+        host=_host(),
         hardware=hardware(device),
         device=str(device),
         threads=threads,
@@ -108,6 +108,13 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _host() -> str:
+    """A hash that is equal for runs on one machine since it was started: machines can share a name, and do."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    since = boot.read_text() if boot.exists() else ""
+    return hashlib.sha256(f"{platform.node()} {since}".encode()).hexdigest()[:12]
 
 
 def _digest_of_source(cls: type) -> str:

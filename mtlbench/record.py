@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from mtlbench.config import identity, method_label
+from mtlbench.config import identity, method_label, setting
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Strict
+from mtlbench.search import Tuning
 from mtlbench.storage import is_locked, write_atomically
 
 RECORD = "record.json"
@@ -84,7 +85,7 @@ class Provenance(Strict):
     """SHA-256 of the method's source file."""
     data_digest: str
     host: str
-    """A hash of the host's name: equal for runs whose times can be compared."""
+    """A hash of the machine's name and of its start: equal for runs whose times can be compared."""
     hardware: str
     device: str
     threads: int
@@ -101,6 +102,17 @@ class CellInfo(Strict):
     seed: int
     granularity: str | None
     jacobian_dtype: str | None
+    tuning: Tuning | None = None
+    """None in the fixed regime, as in every record of schema version 1."""
+
+    def canonical(self) -> dict[str, Any]:
+        """What the identity is made of: where there is no tuning, there is no word of it."""
+        return self.model_dump(exclude=None if self.tuning else {"tuning"})
+
+    @property
+    def setting(self) -> str:
+        """What seeds, trials and reruns of one setting have in common, as a hash."""
+        return setting(self.canonical())
 
 
 class Record(Strict):
@@ -110,7 +122,8 @@ class Record(Strict):
     that failed leaves the same content, as far as it came, in `failure.json`.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
+    """2 knows the tuned regime; a record of version 1 is read as it is."""
     id: str
     status: Status
     reason: str = ""
@@ -127,7 +140,7 @@ class Record(Strict):
 
     @pydantic.model_validator(mode="after")
     def _is_whole(self) -> Record:
-        if identity(self.cell.model_dump()) != self.id:
+        if identity(self.cell.canonical()) != self.id:
             raise ValueError("the id is not that of the configuration")
         if self.status == "finished" and not (self.evaluations and self.cost and self.provenance and self.objectives):
             raise ValueError("a finished record needs objectives, evaluations, cost and provenance")
@@ -137,7 +150,7 @@ class Record(Strict):
     def label(self) -> str:
         """The method with what differs from its defaults."""
         c = self.cell
-        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype)
+        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype, c.tuning)
 
     @property
     def protocol_label(self) -> str:
@@ -197,23 +210,24 @@ class CellState:
 
 def cells(results: Path) -> Iterator[CellState]:
     """Everything under `results`, folder by folder in the order of their names; nothing found there raises."""
-    for folder in _cell_folders(results):
-        cell = folder.name.rpartition("-")[2]
-        path = folder / RECORD
+    return map(cell_state, _cell_folders(results))
+
+
+def cell_state(folder: Path) -> CellState:
+    """What stands in the folder of one cell."""
+    cell = folder.name.rpartition("-")[2]
+    path = folder / RECORD
+    if not path.exists():
+        if is_locked(folder):
+            return CellState(folder, cell, "running", "it is being trained now")
+        path = folder / FAILURE
         if not path.exists():
-            if is_locked(folder):
-                yield CellState(folder, cell, "running", "it is being trained now")
-                continue
-            path = folder / FAILURE
-            if not path.exists():
-                yield CellState(folder, cell, "interrupted", "it was interrupted; the same command goes on from there")
-                continue
-        try:
-            record = load(path)
-        except Unreadable as error:
-            yield CellState(path, cell, "unreadable", str(error))
-        else:
-            yield CellState(path, cell, record.status, record.reason, record)
+            return CellState(folder, cell, "interrupted", "the same command goes on from there")
+    try:
+        record = load(path)
+    except Unreadable as error:
+        return CellState(path, cell, "unreadable", str(error))
+    return CellState(path, cell, record.status, record.reason, record)
 
 
 def records(results: str | Path = "results") -> list[Record]:

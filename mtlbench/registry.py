@@ -37,6 +37,8 @@ class Entry:
     cls: type | None = None
     protocols: Path | dict[str, Any] | None = None
     """For a task: its variants and protocols, as a YAML file or as data."""
+    defaults: dict[str, Any] | None = None
+    """For a method: its default hyper-parameters, where its file tells them without being imported."""
 
 
 class Registry:
@@ -122,11 +124,13 @@ class Registry:
             entry.error = _reason(error)
             return entry
         entry.summary = first_sentence(ast.get_docstring(tree) or "")
-        for call in ast.walk(tree):
-            if isinstance(call, ast.Call) and _called(call).endswith(f"register_{self.kind}"):
-                for keyword in call.keywords:
-                    if keyword.arg == "paper" and isinstance(keyword.value, ast.Constant):
-                        entry.paper = str(keyword.value.value)
+        for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+            for call in cls.decorator_list:
+                if isinstance(call, ast.Call) and _called(call).endswith(f"register_{self.kind}"):
+                    entry.defaults = _literal_defaults(cls)
+                    for keyword in call.keywords:
+                        if keyword.arg == "paper" and isinstance(keyword.value, ast.Constant):
+                            entry.paper = str(keyword.value.value)
         return entry
 
     def _add_entry_point(self, point: importlib.metadata.EntryPoint) -> None:
@@ -251,6 +255,21 @@ def first_sentence(text: str) -> str:
     """The first sentence of a docstring, on one line and without its full stop."""
     line = " ".join(text.strip().split("\n\n")[0].split())
     return line.split(". ")[0].removesuffix(".")
+
+
+def _literal_defaults(cls: ast.ClassDef) -> dict[str, Any] | None:
+    """The defaults of the constructor's keywords; None where they are not plain literals."""
+    constructor = next((n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if constructor is None:  # that of the framework's kinds takes nothing
+        return {} if all(isinstance(base, ast.Attribute) for base in cls.bases) else None
+    a = constructor.args
+    positional = [*a.posonlyargs, *a.args]
+    given = [*zip(positional[len(positional) - len(a.defaults) :], a.defaults, strict=True)]
+    given += [(arg, value) for arg, value in zip(a.kwonlyargs, a.kw_defaults, strict=True) if value is not None]
+    try:
+        return {arg.arg: ast.literal_eval(value) for arg, value in given}
+    except ValueError:
+        return None
 
 
 def _called(call: ast.Call) -> str:

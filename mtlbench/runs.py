@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlbench.record import CellInfo, Cost, Evaluation, ObjectiveInfo, Provenance, Record, Unreadable, cells
+from mtlbench.record import CellInfo, CellState, Cost, Evaluation, ObjectiveInfo, Provenance, Record, Unreadable
 
 Array = NDArray[np.float64]
 
@@ -94,47 +95,49 @@ class Absent:
     reason: str
     cell: CellInfo | None = None
     """None where only the folder's name is known."""
+    label: str = ""
+    """The method with what differs from its defaults, where the cell is known."""
 
 
 @dataclass
 class Collection:
-    """Everything under a results folder."""
+    """Cells as they stand on disk."""
 
     runs: list[Run] = field(default_factory=list)
     absent: list[Absent] = field(default_factory=list)
 
 
-def collect(results: Path) -> Collection:
-    """Read everything under `results`, one record in memory at a time; nothing that is found there raises."""
+def collect(states: Iterable[CellState]) -> Collection:
+    """Take up `record.cells(results)`, one record in memory at a time; nothing that is found there raises."""
     found = Collection()
-    for state in cells(results):
+    for state in states:
         try:
             if state.record is not None and state.status == "finished":
                 found.runs.append(Run.of(state.record, state.path))
                 continue
-            cell = state.record.cell if state.record else None
-            found.absent.append(Absent(state.path, state.id, state.status, state.reason, cell))
+            known = (state.record.cell, state.record.label) if state.record else (None, "")
+            found.absent.append(Absent(state.path, state.id, state.status, state.reason, *known))
         except Unreadable as error:
             found.absent.append(Absent(state.path, state.id, "unreadable", str(error)))
     return found
 
 
-_known_measures: dict[tuple[ObjectiveInfo, ...], tuple[Measure, ...]] = {}
+_known_measures: dict[tuple[Any, ...], tuple[Measure, ...]] = {}
 
 
 def _measures(objectives: tuple[ObjectiveInfo, ...]) -> tuple[Measure, ...]:
-    if objectives not in _known_measures:
-        _known_measures[objectives] = tuple(
+    """Equal ones are one object, so that many runs hold them once."""
+    key = tuple((o.name, m.name, m.unit, m.higher_is_better) for o in objectives for m in o.metrics)
+    if key not in _known_measures:
+        _known_measures[key] = tuple(
             Measure(o.name, m.name, m.unit, m.higher_is_better, place == 0)
             for o in objectives
             for place, m in enumerate(o.metrics)
         )
-    return _known_measures[objectives]
+    return _known_measures[key]
 
 
 def _curves(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Measure]) -> Array:
-    rows = []
-    for evaluation in evaluations:
-        scores = evaluation.scores[split]
-        rows.append([scores[m.objective][m.metric] for m in measures])
-    return np.array(rows, dtype=np.float64)
+    names = [(m.objective, m.metric) for m in measures]
+    by_epoch = [evaluation.scores[split] for evaluation in evaluations]
+    return np.array([[scores[o][m] for o, m in names] for scores in by_epoch], dtype=np.float64)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mtlbench.errors import UsageError, unknown
+from mtlbench.search import Choice, Range
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Parameter:
     def allowed(self) -> str:
         """The type and range in words, such as `float in (0, 1]` or `one of none, l2`."""
         return _words(self.annotation)
+
+    @property
+    def search(self) -> Range | Choice | None:
+        """Where the tuned regime searches it; None for one that keeps its default."""
+        return _search(self.annotation)
 
 
 def parameters(cls: type) -> dict[str, Parameter]:
@@ -69,6 +76,16 @@ def validated(name: str, cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
         except pydantic.ValidationError as error:
             raise UsageError(f"{name}: {key}={given[key]!r} is not allowed; it takes {parameter.allowed}.") from error
     return values
+
+
+def _search(annotation: Any) -> Range | Choice | None:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        inner, *metadata = args
+        return next((m for m in metadata if isinstance(m, Range | Choice)), None) or _search(inner)
+    if origin in (typing.Union, types.UnionType):
+        return next((found for arg in args if (found := _search(arg))), None)
+    return None
 
 
 def _optional(annotation: Any) -> bool:

@@ -62,15 +62,7 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, level: float = LEV
     Where all differences are equal there is no spread to judge by: p is 1 if they are zero, else 0.
     """
     d = np.asarray(values, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
-    n = len(d)
-    if n < 2:
-        return Difference(float(d.mean()) if n else math.nan, math.nan, math.nan, n, math.nan)
-    mean, error = float(d.mean()), float(d.std(ddof=1) / math.sqrt(n))
-    if error <= 1e-12 * abs(mean):
-        return Difference(mean, mean, mean, n, 0.0 if mean else 1.0)
-    inside = _interval(mean, error, n - 1, n, level)
-    p = 2.0 * float(special.stdtr(n - 1, -abs(mean) / error)) if error else 1.0
-    return Difference(mean, inside.low, inside.high, n, p)
+    return stratified_mean([d], level) if len(d) else Difference(math.nan, math.nan, math.nan, 0, math.nan)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -224,14 +216,33 @@ def interquartile_mean(tasks: Sequence[Array], level: float = LEVEL, *, generato
     runs = sum(len(x) for x in tasks)
     if min(len(x) for x in tasks) < 2:
         return Interval(estimate, math.nan, math.nan, runs)
-    resampled = [
-        math.sqrt(len(x) / (len(x) - 1)) * (drawn - x.mean()) + x.mean()
-        for x in tasks
-        for drawn in [x[generator.integers(0, len(x), (RESAMPLES, len(x)))]]
-    ]
-    means, shares = trimmed(resampled)
-    _, freedom = _welch(list(tasks), shares.mean(0))
-    return _interval(estimate, float(means.std()), freedom, runs, level)
+    means, shares = trimmed([x[generator.integers(0, len(x), (RESAMPLES, len(x)))] for x in tasks])
+    share = shares.mean(0)
+    error, freedom = _welch(list(tasks), share)
+    shrunk = math.sqrt(sum((f * x.std() / math.sqrt(len(x))) ** 2 for f, x in zip(share, tasks, strict=True)))
+    growth = error / shrunk if shrunk else 1.0
+    return _interval(estimate, growth * float(means.std()), freedom, runs, level)
+
+
+def stratified_mean(tasks: Sequence[Array], level: float = LEVEL) -> Difference:
+    """The mean over T tasks of their means over seeds, with its interval and its p-value against zero.
+
+    The tasks are fixed; the error is that of their seeds (Welch and Satterthwaite). Of paired differences, this tests
+    whether two methods differ on the tasks at hand.
+
+    Args:
+        tasks: T arrays (n_t,).
+        level: of confidence.
+    """
+    mean, runs = float(np.mean([x.mean() for x in tasks])), sum(len(x) for x in tasks)
+    if min(len(x) for x in tasks) < 2:
+        return Difference(mean, math.nan, math.nan, runs, math.nan)
+    error, freedom = _welch(tasks, np.full(len(tasks), 1 / len(tasks)))
+    if error <= 1e-12 * abs(mean):
+        return Difference(mean, mean, mean, runs, 0.0 if mean else 1.0)
+    inside = _interval(mean, error, freedom, runs, level)
+    p = 2.0 * float(special.stdtr(freedom, -abs(mean) / error))
+    return Difference(mean, inside.low, inside.high, runs, p)
 
 
 def performance_profile(tasks: Sequence[Array], thresholds: ArrayLike) -> Array:
@@ -300,18 +311,17 @@ def best_of(judged: ArrayLike, scores: ArrayLike) -> Array:
     return curve
 
 
-def search_interval(
+def search_draws(
     judged: ArrayLike,
     trials: ArrayLike,
     winner: int,
     finals: ArrayLike,
-    level: float = LEVEL,
-    *,
+    searches: NDArray[np.int64],
     generator: np.random.Generator,
-) -> Interval:
-    """The mean over the winner's fresh seeds, with an interval that includes the search.
+) -> Array:
+    """What the mean over fresh seeds would be if search and seeds were repeated: one number for each repetition.
 
-    The search is repeated by drawing as many trials anew from those that were made. Where another trial wins, its own
+    A search is repeated by drawing as many trials anew from those that were made. Where another trial wins, its own
     test score takes the place of the mean. Around either, seeds add noise from the t distribution of the winner's
     fresh seeds; so an undisputed winner has the t interval, and a search that could have ended otherwise a wider one.
 
@@ -319,22 +329,41 @@ def search_interval(
         judged: (N,), the validation merit of each trial; -inf for one that failed.
         trials: (N,), the test score of each trial; ignored where it failed.
         winner: the index of the trial that was rerun.
-        finals: (n,), test scores of the reruns.
-        level: of confidence.
-        generator: draws the resamples.
+        finals: (n,), test scores of the reruns; two at least.
+        searches: (B, N), the trials that each repetition draws (`repeated_searches`). The same for every method, as
+            trials of equal index share the values of the protocol.
+        generator: draws the seeds' noise.
+
+    Returns:
+        (B,).
     """
-    merit, test = np.asarray(judged, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    merit, test, x = (np.asarray(given, dtype=np.float64) for given in (judged, trials, finals))
+    won = np.take_along_axis(searches, merit[searches].argmax(-1)[:, None], -1)[:, 0]
+    other = (won != winner) & np.isfinite(merit[won])
+    centre = np.where(other, test[won], x.mean())
+    noise = generator.standard_t(len(x) - 1, len(searches)) * x.std(ddof=1) / math.sqrt(len(x))
+    return np.asarray(centre + noise)
+
+
+def repeated_searches(budget: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """(B, N): for each repetition of a search the N trials it draws, with replacement, from the N that were made."""
+    return generator.integers(0, budget, (RESAMPLES, budget))
+
+
+def search_interval(finals: ArrayLike, draws: Array, level: float = LEVEL) -> Interval:
+    """The mean of (n,) reruns, with an interval that includes the search: never shorter than their t interval."""
     seeds = t_interval(finals, level)
-    if not seeds.known:
-        return seeds
-    x = np.asarray(finals, dtype=np.float64)
-    drawn = generator.integers(0, len(merit), (RESAMPLES, len(merit)))
-    won = np.take_along_axis(drawn, merit[drawn].argmax(-1)[:, None], -1)[:, 0]
-    centre = np.where(won == winner, seeds.mean, test[won])
-    centre = np.where(np.isfinite(merit[won]), centre, seeds.mean)
-    noise = generator.standard_t(len(x) - 1, RESAMPLES) * x.std(ddof=1) / math.sqrt(len(x))
-    low, high = np.quantile(centre + noise, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(seeds.mean, min(float(low), seeds.low), max(float(high), seeds.high), len(x))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(seeds.mean, min(float(low), seeds.low), max(float(high), seeds.high), seeds.n)
+
+
+def search_difference(mean: float, draws: Array, baseline: Array, n: int, level: float = LEVEL) -> Difference:
+    """The difference of two tuned methods, with interval and p-value from the draws of both: search included."""
+    d = draws - baseline
+    low, high = np.quantile(d, [(1 - level) / 2, (1 + level) / 2])
+    beyond = min(int((d <= 0).sum()), int((d >= 0).sum()))
+    p = min(1.0, 2.0 * (beyond + 1) / (len(d) + 1))
+    return Difference(mean, min(float(low), mean), max(float(high), mean), n, p)
 
 
 def _interval(mean: float, error: float, freedom: float, n: int, level: float) -> Interval:

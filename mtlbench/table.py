@@ -71,8 +71,13 @@ class Value:
             else:
                 shown += f" [{column.number(low)}, {column.number(high)}]"
         if self.p is not None:
-            shown += f" (p {'< 0.001' if self.p < 0.001 else f'= {self.p:.3f}'})"
+            shown += f" ({self.p_text})"
         return shown
+
+    @property
+    def p_text(self) -> str:
+        """`p = 0.030`, `p < 0.001` or nothing."""
+        return "" if self.p is None else "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,23 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Section:
+    """Rows that stand together, apart from those of other roles."""
+
+    role: Role
+    title: str
+    """What a reader must know about these rows; empty for the methods."""
+    rows: tuple[Row, ...]
+
+
+_SECTION_TITLES: Mapping[Role, str] = {
+    "reference": "reference",
+    "method": "",
+    "published": "published, not ranked with the measured rows",
+}
+
+
+@dataclass(frozen=True)
 class Table:
     """One table, ready to be rendered; see `mtlbench.rendering`."""
 
@@ -127,6 +149,14 @@ class Table:
     def heading(self) -> str:
         """The first line of every rendering."""
         return f"{self.title} ({self.incomplete})" if self.incomplete else self.title
+
+    def sections(self) -> list[Section]:
+        """The rows as every rendering shows them: the reference, methods, published rows; no section is empty."""
+        found = [
+            Section(role, title, tuple(row for row in self.rows if row.role == role))
+            for role, title in _SECTION_TITLES.items()
+        ]
+        return [section for section in found if section.rows]
 
     def header(self) -> list[str]:
         """The headings of all columns, those of label and count included."""

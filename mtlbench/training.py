@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,9 @@ def run_cell(
 def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> None:
     """Build what the cells would train, and train nothing.
 
-    A task is built once for all cells that differ in seed, method, or values of the protocol other than its
-    options. An error of the task's own code is not told here: its cells end with it when they run.
+    Of cells that differ in seed or in searched values only, the first one is built; a task is built once for all that
+    differ in method or in values of the protocol other than its options. An error of the task's own code is not told
+    here: its cells end with it when they run.
 
     Raises:
         UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
@@ -133,7 +134,10 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> None:
     """
     _check_device(device)
     built: dict[str, tuple[Task, nn.Module] | None] = {}
-    for cell in {replace(cell, seed=0).id: cell for cell in cells}.values():
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.setting, cell)
+    for cell in first.values():
         key = json.dumps([cell.task, cell.variant, cell.protocol.options], sort_keys=True, default=str)
         with _settings(cell.protocol.threads):
             if key not in built:

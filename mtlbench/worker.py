@@ -22,6 +22,7 @@ from mtlbench.config import Cell
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Protocol
 from mtlbench.record import RECORD, CellInfo, Record, Status, Unreadable, load
+from mtlbench.search import Tuning
 from mtlbench.storage import locked, remove_leftovers, set_aside
 
 Emit = Callable[[dict[str, Any]], None]
@@ -57,7 +58,14 @@ def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -
         else:
             emit({"event": "end", "status": "finished", "reason": ""})
             return
-    cell = Cell(**{**job["cell"], "protocol": Protocol(**job["cell"]["protocol"])})
+    protocol, tuning = job["cell"]["protocol"], job["cell"]["tuning"]
+    cell = Cell(
+        **{
+            **job["cell"],
+            "protocol": Protocol(**protocol),
+            "tuning": Tuning(**tuning) if tuning else None,
+        }
+    )
 
     from mtlbench.training import OUT_OF_MEMORY, Interrupted, Progress, run_cell
 

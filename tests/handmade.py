@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from mtlbench.config import identity, parse
-from mtlbench.record import CellInfo, Cost, Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
+from mtlbench.config import Cell, identity, parse
+from mtlbench.record import FAILURE, RECORD, CellInfo, Cost, Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
 
 ACCURACY = MetricInfo(name="accuracy", higher_is_better=True, unit="%")
 ERROR = MetricInfo(name="error", higher_is_better=False, unit="")
@@ -21,10 +23,12 @@ def record(
     host: str = "one",
     words: str = "",
     protocol: dict[str, Any] | None = None,
+    cell: Cell | None = None,
     **changes: Any,
 ) -> Record:
     """A finished record by hand; `curves` holds, by epoch, validation and test scores of each objective."""
-    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}", *words.split()]).cells
+    if cell is None:
+        (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}", *words.split()]).cells
     content = cell.canonical()
     content["protocol"].update(protocol or {})
     curves = curves or [({"left": 1.0, "right": 2.0}, {"left": 3.0, "right": 4.0})]
@@ -70,6 +74,27 @@ def record(
     )
 
 
-def failed(method: str, seed: int, reason: str) -> Record:
-    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}"]).cells
+def failed(method: str, seed: int, reason: str, words: str = "") -> Record:
+    """A cell that diverged."""
+    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}", *words.split()]).cells
     return Record(id=cell.id, status="diverged", reason=reason, cell=CellInfo(**cell.canonical()))
+
+
+def constant(method: str, scores: Sequence[tuple[float, float]], **changes: Any) -> list[Record]:
+    """Records with seeds 0, 1, ... that have these scores of left and right at their one evaluation."""
+    curves = [[({"left": x, "right": y}, {"left": x, "right": y})] for x, y in scores]
+    return [record(method, seed, curve, **changes) for seed, curve in enumerate(curves)]
+
+
+def save(records: Iterable[Record], results: Path) -> list[Path]:
+    """Write records where the runner would; their files."""
+    paths = []
+    for made in records:
+        c = made.cell
+        regime = ("-tuned" if c.tuning else "") + ("-modified" if c.protocol["modified"] else "")
+        protocol = f"{c.protocol['name']}@{c.protocol['version']}{regime}"
+        folder = results / c.task / c.variant / protocol / c.method / f"seed{c.seed}-{made.id}"
+        folder.mkdir(parents=True)
+        made.save(folder)
+        paths.append(folder / (RECORD if made.status == "finished" else FAILURE))
+    return paths

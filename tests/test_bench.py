@@ -53,6 +53,20 @@ def stepped():
     return result, calls
 
 
+def test_the_table_command_is_timed_and_its_own_memory_measured():
+    calls = []
+    result = bench.tables(records=(120,), repeats=1, progress=lambda *call: calls.append(call))
+    assert [row.labels for row in result.rows] == [
+        {"records": 120, "output": "terminal"},
+        {"records": 120, "output": "html"},
+    ]
+    for row in result.rows:
+        assert row.ratios["/json"].median > 1
+        assert 50e6 < row.bytes["peak"] < 250e6  # numpy and scipy, and no torch
+    assert [call[:2] for call in calls] == [(1, 3), (2, 3), (3, 3)]
+    assert Bench.from_json(result.to_json()) == result
+
+
 def by_method(result, **labels):
     return {r.labels["method"]: r for r in result.rows if labels.items() <= r.labels.items()}
 

@@ -1,173 +1,98 @@
-"""Tables say what the records say: which epoch counts, over which seeds, at what cost, and what failed."""
+"""Leaderboards say what the records say: over which seeds, against which base, at what cost, and what is missing."""
 
 from __future__ import annotations
 
-import statistics
+import json
+import math
+import statistics as plain
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from handmade import ACCURACY, constant, failed, record, save
 
-from mtlbench.config import identity, parse
-from mtlbench.leaderboard import Table, selected, tables
-from mtlbench.record import CellInfo, Cost, Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
+from mtlbench.comparison import DeltaConvention
+from mtlbench.config import parse
+from mtlbench.errors import UsageError
+from mtlbench.leaderboard import Leaderboard, Options, Report, report
+from mtlbench.record import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record, cells
+from mtlbench.runs import Absent, Collection, Run, collect
+from mtlbench.table import Row, Table, Value
+from mtlbench.tuning import reruns
 
-ACCURACY = MetricInfo(name="accuracy", higher_is_better=True, unit="%")
-ERROR = MetricInfo(name="error", higher_is_better=False, unit="")
+LEFT, RIGHT = "left.accuracy", "right.accuracy"
 
 
-def record(
-    method: str = "uniform",
-    seed: int = 0,
-    curves: list[tuple[dict[str, float], dict[str, float]]] | None = None,
-    metric: MetricInfo = ACCURACY,
-    separate: bool = False,
-    seconds: float = 0.01,
-    host: str = "one",
-    words: str = "",
-    protocol: dict[str, Any] | None = None,
-    **changes: Any,
-) -> Record:
-    """A finished record by hand; `curves` holds, by epoch, validation and test scores of each objective."""
-    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}", *words.split()]).cells
-    content = cell.canonical()
-    content["protocol"].update(protocol or {})
-    curves = curves or [({"left": 1.0, "right": 2.0}, {"left": 3.0, "right": 4.0})]
-
-    def by_metric(scores: dict[str, float]) -> dict[str, dict[str, float]]:
-        return {name: {metric.name: value} for name, value in scores.items()}
-
-    return Record(
-        **{
-            "id": identity(content),
-            "status": "finished",
-            "cell": CellInfo(**content),
-            "separate_models": separate,
-            "objectives": tuple(ObjectiveInfo(name=name, metrics=(metric,)) for name in curves[0][0]),
-            "evaluations": tuple(
-                Evaluation(epoch=e, step=e, losses={}, scores={"val": by_metric(val), "test": by_metric(test)})
-                for e, (val, test) in enumerate(curves, 1)
-            ),
-            "cost": Cost(
-                steps=1,
-                seconds_per_step=seconds,
-                seconds_training=1,
-                seconds_evaluation=1,
-                peak_memory_bytes=1,
-                memory="process",
-            ),
-            "provenance": Provenance(
-                started="",
-                finished="",
-                resumed=0,
-                packages={"torch": "2"},
-                commit="c" * 40,
-                dirty=False,
-                method_digest="",
-                data_digest="d",
-                host=host,
-                hardware=f"cpu of {host}",
-                device="cpu",
-                threads=1,
-            ),
-            **changes,
-        }
+def of(finished: list[Record], absent: list[Record] = [], **options: Any) -> Report:  # noqa: B006
+    """The report of records that stand nowhere on disk."""
+    return report(
+        Collection(
+            [Run.of(r, Path(f"{r.id}.json")) for r in finished],
+            [Absent(Path(f"{r.id}.json"), r.id, r.status, r.reason, r.cell, r.label) for r in absent],
+        ),
+        Options(**options),
     )
 
 
-def failed(method: str, seed: int, reason: str) -> Record:
-    (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}"]).cells
-    return Record(id=cell.id, status="diverged", reason=reason, cell=CellInfo(**cell.canonical()))
+def only(made: Report) -> Leaderboard:
+    (board,) = made.boards
+    return board
 
 
-def only(made: list[Table]) -> Table:
-    (table,) = made
-    return table
+def row(table: Table, label: str) -> Row:
+    return next(r for r in table.rows if r.label == label)
 
 
-def row(table: Table, label: str) -> list[str]:
-    return next(cells for cells in table.cells() if cells[0] == label)
+def value(table: Table, label: str, key: str) -> Value:
+    return row(table, label).values[key]
 
 
-CURVES = [
-    ({"left": 90.0, "right": 80.0}, {"left": 91.0, "right": 81.0}),  # mean of validation 85
-    ({"left": 88.0, "right": 84.0}, {"left": 87.0, "right": 83.0}),  # 86: the best
-    ({"left": 84.0, "right": 88.0}, {"left": 99.0, "right": 99.0}),  # 86: as good, but later
-    ({"left": 70.0, "right": 85.0}, {"left": 60.0, "right": 86.0}),
-]
+def notes(table: Table) -> str:
+    return "\n".join(note.text for note in table.notes)
 
 
-def test_the_epoch_with_the_best_mean_validation_score_counts_and_the_earliest_of_equals() -> None:
-    assert selected(record(curves=CURVES)) == {"left": {"accuracy": 87.0}, "right": {"accuracy": 83.0}}
+SCORES = {
+    "single_task": [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)],
+    "uniform": [(88.0, 55.0), (90.0, 54.0), (86.0, 56.0)],
+    "gradvac": [(89.0, 55.5), (90.2, 53.9), (88.4, 57.0)],
+    "mgda": [(60.0, 40.0), (61.0, 39.0), (60.5, 41.0)],
+}
+
+
+def grid(*methods: str) -> list[Record]:
+    return [r for method in methods or SCORES for r in constant(method, SCORES[method])]
+
+
+# --- scores and intervals
+
+
+def test_means_and_t_intervals_over_seeds() -> None:
+    table = only(of(grid())).table
+    left = [x for x, _ in SCORES["gradvac"]]
+    half = 4.302652729911275 * plain.stdev(left) / math.sqrt(3)  # t of 2 degrees of freedom
+    found = value(table, "gradvac", LEFT)
+    assert found.mean == pytest.approx(plain.fmean(left))
+    assert found.interval is not None
+    assert found.interval.high - found.mean == pytest.approx(half)
+    assert value(table, "gradvac", "mean").mean == pytest.approx(np.mean(SCORES["gradvac"]))
+    assert "seeds (0..2)" in notes(table)
+    assert table.cells(row(table, "gradvac"))[:3] == ["gradvac", "3", f"{plain.fmean(left):.2f} ± {half:.2f}"]
+
+
+def test_the_reference_stands_first_and_methods_go_from_best_to_worst() -> None:
+    table = only(of(grid())).table
+    assert [r.label for r in table.rows] == ["single_task", "gradvac", "uniform", "mgda"]
+    assert [r.role for r in table.rows] == ["reference", "method", "method", "method"]
 
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
-    assert selected(record(curves=CURVES, metric=ERROR)) == {"left": {"error": 60.0}, "right": {"error": 86.0}}
-
-
-def test_separate_models_are_selected_apart() -> None:
-    found = selected(record("single_task", curves=CURVES, separate=True))
-    assert found == {"left": {"accuracy": 91.0}, "right": {"accuracy": 99.0}}
-
-
-def test_the_last_epoch_counts_where_the_protocol_says_so() -> None:
-    found = selected(record(curves=CURVES, words="protocol.selection=last"))
-    assert found == {"left": {"accuracy": 60.0}, "right": {"accuracy": 86.0}}
-
-
-def test_test_scores_never_select() -> None:
-    worse = [(val, {"left": -test["left"], "right": 7.0}) for val, test in CURVES]
-    assert selected(record(curves=worse))["left"]["accuracy"] == -87.0
-
-
-def test_means_and_deviations_over_seeds() -> None:
-    left, right = [90.0, 92.0, 97.0], [80.0, 81.0, 85.0]
-    made = only(
-        tables(
-            record(seed=s, curves=[({"left": 1.0, "right": 1.0}, {"left": x, "right": y})])
-            for s, (x, y) in enumerate(zip(left, right, strict=True))
-        )
-    )
-    means = [(x + y) / 2 for x, y in zip(left, right, strict=True)]
-
-    def text(values: list[float]) -> str:
-        return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
-
-    assert made.header() == [
-        "Method",
-        "n",
-        "left accuracy [%] ↑",
-        "right accuracy [%] ↑",
-        "mean",
-        "ms/step",
-        "cost / uniform",
-    ]
-    assert row(made, "uniform") == ["uniform", "3", text(left), text(right), text(means), "10.0", "1.00x"]
-    assert any("seeds 0..2" in note for note in made.notes)
-
-
-def test_one_seed_has_no_spread() -> None:
-    assert row(only(tables([record()])), "uniform")[2] == "3.00"
-
-
-def test_rows_are_sorted_by_the_last_score_in_its_direction() -> None:
-    def with_score(method: str, score: float, metric: MetricInfo) -> Record:
-        return record(method, curves=[({"left": 1.0, "right": 1.0}, {"left": score, "right": score})], metric=metric)
-
-    for metric, order in ((ACCURACY, ["mgda", "uniform", "pcgrad"]), (ERROR, ["pcgrad", "uniform", "mgda"])):
-        given = [with_score(m, s, metric) for m, s in (("uniform", 2.0), ("pcgrad", 1.0), ("mgda", 3.0))]
-        assert [r.label for r in only(tables(given)).rows] == order
-
-
-def test_the_cost_ratio_compares_medians_of_the_same_host_only() -> None:
-    given = [
-        *(record(seed=s, seconds=t, host="one") for s, t in enumerate((0.010, 0.012, 0.9))),
-        *(record("gradvac", seed=s, seconds=t, host="one") for s, t in enumerate((0.018, 0.030, 0.020))),
-        record("pcgrad", seconds=0.5, host="two"),
-    ]
-    made = only(tables(given))
-    assert row(made, "gradvac")[-1] == f"{0.020 / 0.012:.2f}x"
-    assert row(made, "pcgrad")[-1] == "-"
-    assert any("cpu of one; cpu of two" in note for note in made.notes)
+    error = MetricInfo(name="error", higher_is_better=False, unit="")
+    given = [r for m in ("uniform", "gradvac", "mgda") for r in constant(m, SCORES[m], metric=error)]
+    table = only(of(given)).table
+    assert [r.label for r in table.rows] == ["mgda", "uniform", "gradvac"]
+    assert value(table, "mgda", "mean").best
+    assert not value(table, "gradvac", "mean").best
 
 
 def test_parameters_make_rows_of_their_own() -> None:
@@ -176,43 +101,354 @@ def test_parameters_make_rows_of_their_own() -> None:
         record("gradvac", words="method.beta=0.1"),
         record("gradvac", words="granularity=all_layer"),
     ]
-    made = only(tables(given))
+    made = only(of(given)).table
     assert sorted(r.label for r in made.rows) == ["gradvac", "gradvac(all_layer)", "gradvac(beta=0.1)"]
-    assert all(r.count == "1" for r in made.rows)
 
 
-def test_failed_cells_are_counted_and_their_reason_is_told() -> None:
-    made = only(
-        tables([record(), record("mgda", seed=0)], [failed("mgda", 1, "loss is nan"), failed("pcgrad", 0, "no")])
-    )
-    assert row(made, "mgda")[1] == "1/2"
-    assert row(made, "pcgrad") == ["pcgrad", "0/1", "-", "-", "-", "-", "-"]
-    assert made.rows[-1].label == "pcgrad"
-    assert "mgda, seed 1: diverged: loss is nan" in made.notes
+def test_all_metrics_are_shown_when_asked_for_and_count_in_delta_m_anyway() -> None:
+    nll = MetricInfo(name="nll", higher_is_better=False, unit="nats")
+
+    def made(method: str, accuracy: float, loss: float) -> Record:
+        scores = {"a": {"accuracy": accuracy, "nll": loss}}
+        return record(
+            method,
+            objectives=(ObjectiveInfo(name="a", metrics=(ACCURACY, nll)),),
+            evaluations=(Evaluation(epoch=1, step=1, losses={}, scores={"val": scores, "test": scores}),),
+        )
+
+    given = [made("single_task", 80.0, 0.5), made("uniform", 88.0, 0.4)]
+    few, all_of_them = only(of(given)).table, only(of(given, all_metrics=True)).table
+    assert [c.key for c in few.columns][:2] == ["a.accuracy", "delta_m"]
+    assert [c.key for c in all_of_them.columns][:3] == ["a.accuracy", "a.nll", "delta_m"]
+    assert value(few, "uniform", "delta_m").mean == pytest.approx((10 + 20) / 2)
+
+
+# --- Delta-m
+
+
+def test_delta_m_is_against_the_mean_of_single_task_over_seeds() -> None:
+    table = only(of(grid())).table
+    expected = 100 * ((88 - 80) / 80 + (55 - 50) / 50) / 2
+    assert value(table, "uniform", "delta_m").mean == pytest.approx(expected)
+    assert value(table, "single_task", "delta_m").mean == 0.0
+    assert table.facts["delta_m base row"] == "single_task, mean over 3 seeds"
+
+
+def test_adding_a_method_changes_no_number_of_another() -> None:
+    few, more = only(of(grid("single_task", "uniform", "gradvac"))).table, only(of(grid())).table
+    for label in ("single_task", "uniform", "gradvac"):
+        for key in (LEFT, RIGHT, "mean", "delta_m", "time.ms/step", "time.ratio"):
+            one, other = value(few, label, key), value(more, label, key)
+            assert (one.mean, one.interval) == (other.mean, other.interval), (label, key)
+
+
+def test_the_other_sign_and_the_other_weighting_are_said_everywhere() -> None:
+    base, turned = only(of(grid())).table, only(of(grid(), convention=DeltaConvention("metric", True))).table
+    for label in ("uniform", "mgda"):
+        assert value(turned, label, "delta_m").mean == pytest.approx(-value(base, label, "delta_m").mean)
+    delta = next(c for c in turned.columns if c.key == "delta_m")
+    assert delta.higher_is_better is False
+    assert turned.facts["delta_m sign"] == "negative = better"
+    assert turned.facts["delta_m weighting"] == "mean over all metrics"
+    assert "negative = better; mean over all metrics" in notes(turned)
+    assert "positive = better; mean over objectives of the mean over their metrics" in notes(base)
+    assert value(turned, "gradvac", "delta_m").best
+    assert not value(turned, "mgda", "delta_m").best
+
+
+def test_without_single_task_or_with_a_base_of_zero_there_is_no_delta_m_and_a_word_why() -> None:
+    table = only(of(grid("uniform", "gradvac"))).table
+    assert "delta_m" not in [c.key for c in table.columns]
+    assert "method=single_task" in notes(table)
+    assert table.facts["delta_m base row"] == "none"
+    zero = only(of([*constant("single_task", [(0.0, 1.0)]), *constant("uniform", [(1.0, 1.0)])])).table
+    assert "a score of the base row is zero" in notes(zero)
+
+
+def test_the_interval_of_delta_m_holds_the_noise_of_the_base_row() -> None:
+    quiet = [*constant("single_task", [(80.0, 50.0)] * 3), *grid("uniform")]
+    noisy = [*constant("single_task", [(70.0, 50.0), (80.0, 50.0), (90.0, 50.0)]), *grid("uniform")]
+    widths = []
+    for given in (quiet, noisy):
+        interval = value(only(of(given)).table, "uniform", "delta_m").interval
+        assert interval is not None
+        widths.append(interval.high - interval.low)
+    assert widths[1] > 3 * widths[0]
+
+
+# --- what can be told apart
+
+
+def test_bold_marks_all_that_cannot_be_told_apart_from_the_best() -> None:
+    table = only(of(grid())).table
+    bold = {r.label for r in table.rows if r.values["mean"].best}
+    assert bold == {"gradvac", "uniform"}  # uniform is lower in every seed, but not by an equal amount
+    for key in (LEFT, RIGHT, "delta_m"):
+        assert not value(table, "mgda", key).best
+    assert not value(table, "single_task", "mean").best
+
+
+def test_at_a_lower_level_more_is_told_apart() -> None:
+    assert not value(only(of(grid(), level=0.5)).table, "uniform", "mean").best
+
+
+def test_with_one_seed_nothing_is_told_apart() -> None:
+    table = only(of([r for r in grid() if r.cell.seed == 0])).table
+    assert all(r.values["mean"].best for r in table.rows if r.role == "method")
+    assert "With one seed nothing can be told apart" in notes(table)
+    assert table.cells(row(table, "mgda"))[2] == "60.00"
+    assert "difference" not in [c.key for c in table.columns]
+
+
+def test_the_difference_to_the_baseline_is_paired_by_seed_and_adjusted() -> None:
+    table = only(of(grid())).table
+    mean = [(a + b) / 2 - (c + d) / 2 for (a, b), (c, d) in zip(SCORES["gradvac"], SCORES["uniform"], strict=True)]
+    found = value(table, "gradvac", "difference")
+    assert found.mean == pytest.approx(plain.fmean(mean))
+    t = plain.fmean(mean) / (plain.stdev(mean) / math.sqrt(3))
+    assert found.p is not None
+    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)  # t of 2 degrees of freedom, closed form
+    assert "difference" not in row(table, "uniform").values
+    assert "difference" not in row(table, "single_task").values
+
+
+def test_pairing_is_by_equal_seed_not_by_position() -> None:
+    gradvac = [
+        record("gradvac", seed, [({"left": x, "right": x}, {"left": x, "right": x})])
+        for seed, x in ((1, 90.5), (2, 86.5))
+    ]
+    uniform = constant("uniform", [(50.0, 50.0), (90.0, 90.0), (86.0, 86.0)])
+    found = value(only(of([*gradvac, *uniform])).table, "gradvac", "difference")
+    assert found.mean == pytest.approx(0.5)
+
+
+def test_another_row_can_be_compared_with() -> None:
+    table = only(of(grid(), against="mgda")).table
+    assert next(c for c in table.columns if c.key == "difference").title == "mean accuracy vs mgda"
+    assert value(table, "gradvac", "difference").mean > 20
+    assert value(table, "mgda", "time.ratio").mean == 1.0
+    with pytest.raises(UsageError, match="'mgd'. Did you mean 'mgda'"):
+        of(grid(), against="mgd")
+
+
+def test_ranks_are_over_methods_only_and_say_of_how_many() -> None:
+    table = only(of(grid())).table
+    assert next(c for c in table.columns if c.key == "rank").title == "rank of 3"
+    assert value(table, "gradvac", "rank").mean == 1.0
+    assert value(table, "mgda", "rank").mean == 3.0
+    assert "rank" not in row(table, "single_task").values
+    assert "depends on the pool" in notes(table)
+
+
+# --- selection
+
+
+CURVES = [
+    ({"left": 90.0, "right": 90.0}, {"left": 70.0, "right": 71.0}),
+    ({"left": 80.0, "right": 80.0}, {"left": 75.0, "right": 79.0}),
+]
+
+
+def test_the_protocols_rule_is_the_default_and_another_is_said_to_be_another() -> None:
+    given = [record(curves=CURVES), record("gradvac", curves=CURVES)]
+    official, last = only(of(given)).table, only(of(given, selection="last")).table
+    assert value(official, "uniform", LEFT).mean == 70.0
+    assert value(last, "uniform", LEFT).mean == 75.0
+    assert "(the protocol's official rule)" in notes(official)
+    assert last.facts["selection"] == "last (official: best-val)"
+    assert last.slug == f"{official.slug}-last"
+    mean = only(of(given, selection="mean-last-2")).table
+    assert value(mean, "uniform", LEFT).mean == 72.5
+
+
+def test_a_protocol_can_make_another_rule_official() -> None:
+    given = [record(curves=CURVES, words="protocol.selection=mean-last-2")]
+    assert value(only(of(given)).table, "uniform", LEFT).mean == 72.5
+    with pytest.raises(UsageError, match="selection"):
+        parse(["method=uniform", "task=multimnist", "protocol.selection=oracle"])
+
+
+def test_the_oracle_comes_with_its_gap() -> None:
+    table = only(of([record(curves=CURVES), record("gradvac", curves=CURVES)], selection="oracle")).table
+    assert value(table, "uniform", RIGHT).mean == 79.0
+    assert value(table, "uniform", f"{RIGHT}.gap").mean == 79.0 - 71.0
+    assert "upper bound, not a result" in notes(table)
+
+
+# --- cost
+
+
+def test_cost_ratios_compare_medians_on_the_same_host_only() -> None:
+    given = [
+        *(record(seed=s, seconds=t, host="one") for s, t in enumerate((0.010, 0.012, 0.9))),
+        *(record("gradvac", seed=s, seconds=t, host="one") for s, t in enumerate((0.018, 0.030, 0.020))),
+        *(record("pcgrad", seed=s, seconds=0.5, host="two") for s in range(3)),
+    ]
+    table = only(of(given)).table
+    assert value(table, "gradvac", "time.ms/step").mean == pytest.approx(20.0)
+    assert value(table, "gradvac", "time.ratio").mean == pytest.approx(0.020 / 0.012)
+    assert value(table, "pcgrad", "time.ms/step").mean == pytest.approx(500.0)
+    assert "time.ratio" not in row(table, "pcgrad").values
+    assert "memory.ratio" not in row(table, "pcgrad").values
+    assert "cpu of one; cpu of two" in notes(table)
+
+
+def test_a_row_from_two_hosts_is_compared_on_each_with_the_baseline_there() -> None:
+    given = [
+        record(seed=0, seconds=0.01, host="one"),
+        record(seed=1, seconds=0.10, host="two"),
+        record("gradvac", seed=0, seconds=0.02, host="one"),
+        record("gradvac", seed=1, seconds=0.40, host="two"),
+    ]
+    assert value(only(of(given)).table, "gradvac", "time.ratio").mean == pytest.approx(3.0)  # of 2 and 4
+
+
+# --- what is missing
+
+
+def test_failed_and_missing_cells_are_counted_with_their_reason() -> None:
+    given = [*constant("uniform", [(1.0, 1.0)] * 3), record("mgda", seed=0), record("mgda", seed=2)]
+    made = of(given, [failed("mgda", 1, "loss is nan"), failed("pcgrad", 0, "no")])
+    table = only(made).table
+    assert row(table, "uniform").count == "3"
+    assert row(table, "mgda").count == "2/3"
+    assert row(table, "pcgrad").count == "0/3"
+    assert table.rows[-1].label == "pcgrad"
+    assert not row(table, "pcgrad").values
+    assert table.heading == "multimnist/digits, protocol digits@1 (incomplete: 5 of 9 cells)"
+    for text in ("mgda, seed 1: diverged: loss is nan", "pcgrad, seed 0: diverged: no", "pcgrad, seed 2: missing"):
+        assert any(text in note.text for note in table.notes if note.kind == "warning"), text
+        assert any(text in warning for warning in made.warnings), text
 
 
 def test_a_table_of_failures_alone_is_a_table() -> None:
-    made = only(tables([], [failed("mgda", 1, "loss is nan")]))
-    assert made.cells() == [["mgda", "0/1", "-", "-"]]
-    assert "diverged: loss is nan" in made.markdown()
+    table = only(of([], [failed("mgda", 1, "loss is nan")])).table
+    assert table.cells(table.rows[0])[:2] == ["mgda", "0/1"]
+    assert "diverged: loss is nan" in notes(table)
 
 
-def test_markdown_survives_bars_and_line_breaks() -> None:
-    objective = ObjectiveInfo(name="a|b\nc", metrics=(ACCURACY,))
-    scores = {"a|b\nc": {"accuracy": 1.0}}
-    odd = record(
-        objectives=(objective,),
-        evaluations=(Evaluation(epoch=1, step=1, losses={}, scores={"val": scores, "test": scores}),),
-    )
-    text = only(tables([odd], [failed("mgda", 0, "one\ntwo | three")])).markdown()
-    title, blank, *grid = text.splitlines()
-    assert title == "### multimnist/digits, protocol digits@1"
-    assert blank == ""
-    assert grid[0] == r"| Method | n | a\|b c accuracy [%] ↑ | ms/step | cost / uniform |"
-    assert grid[1] == "| --- | ---: | ---: | ---: | ---: |"
-    assert all(line.replace(r"\|", "").count("|") == 6 for line in grid[:4])
-    assert "- mgda, seed 0: diverged: one two | three" in grid
-    assert all(line.startswith(("- ", "| ")) for line in grid if line)
+@pytest.fixture
+def results(tmp_path: Path) -> tuple[Path, dict[tuple[str, int], Path]]:
+    given = grid()
+    return tmp_path, {(r.cell.method, r.cell.seed): path for r, path in zip(given, save(given, tmp_path), strict=True)}
+
+
+def read(folder: Path, **options: Any) -> Report:
+    return report(collect(cells(folder)), Options(**options))
+
+
+def test_deleting_one_seed_is_seen_and_named(results: tuple[Path, dict[tuple[str, int], Path]]) -> None:
+    folder, files = results
+    before = only(read(folder)).table
+    files["gradvac", 1].unlink()
+    files["gradvac", 1].parent.rmdir()
+    made = read(folder)
+    table = only(made).table
+    assert row(table, "gradvac").count == "2/3"
+    assert table.incomplete == "incomplete: 11 of 12 cells"
+    kept = [x for seed, (x, _) in enumerate(SCORES["gradvac"]) if seed != 1]
+    assert value(table, "gradvac", LEFT).mean == pytest.approx(plain.fmean(kept))
+    for label in ("single_task", "uniform", "mgda"):
+        one, other = value(table, label, "delta_m"), value(before, label, "delta_m")
+        assert (one.mean, one.interval) == (other.mean, other.interval)
+    assert [w for w in made.warnings if str(files["gradvac", 1].parent) in w and "gradvac, seed 1: missing" in w]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "schema", "nan", "empty", "hole"])
+def test_a_damaged_record_is_a_missing_seed_of_its_row(
+    results: tuple[Path, dict[tuple[str, int], Path]], damage: str
+) -> None:
+    folder, files = results
+    path = files["gradvac", 2]
+    text = path.read_text()
+    content = json.loads(text)
+    scores = content["evaluations"][0]["scores"]["test"]
+    if damage == "schema":
+        content["schema_version"] = 99
+    elif damage == "nan":
+        scores["left"]["accuracy"] = math.nan
+    elif damage == "hole":
+        del scores["left"]["accuracy"]
+    damaged = {"truncated": text[: len(text) // 2], "empty": ""}.get(damage, json.dumps(content))
+    path.write_text(damaged)
+    made = read(folder)
+    table = only(made).table
+    assert row(table, "gradvac").count == "2/3"
+    assert table.incomplete == "incomplete: 11 of 12 cells"
+    kept = [x for x, _ in SCORES["gradvac"][:2]]
+    assert value(table, "gradvac", LEFT).mean == pytest.approx(plain.fmean(kept))
+    (warning,) = made.warnings
+    assert "gradvac, seed 2: unreadable" in warning
+    assert str(path) in warning
+    assert path.read_text() == damaged
+
+
+def test_a_failed_cell_is_a_missing_seed_and_names_its_file(results: tuple[Path, dict[tuple[str, int], Path]]) -> None:
+    folder, _ = results
+    (path,) = save([failed("gradvac", 3, "loss is inf")], folder)
+    made = read(folder)
+    table = only(made).table
+    assert {r.label: r.count for r in table.rows} == {
+        "single_task": "3/4",
+        "gradvac": "3/4",
+        "uniform": "3/4",
+        "mgda": "3/4",
+    }
+    assert any(f"gradvac, seed 3: diverged: loss is inf ({path})" in w for w in made.warnings)
+    assert len(made.warnings) == 4
+
+
+def test_cells_that_are_running_or_interrupted_are_missing_seeds_too(
+    results: tuple[Path, dict[tuple[str, int], Path]],
+) -> None:
+    folder, files = results
+    path = files["mgda", 0]
+    path.rename(path.with_name("log.txt"))
+    (warning,) = read(folder).warnings
+    assert "mgda, seed 0: interrupted" in warning
+
+
+def test_a_damaged_record_of_a_setting_that_nobody_knows_is_a_row_of_its_own(
+    results: tuple[Path, dict[tuple[str, int], Path]],
+) -> None:
+    folder, _ = results
+    (path,) = save([record("gradvac", words="method.beta=0.3")], folder)
+    path.write_text("{")
+    made = read(folder)
+    table = only(made).table
+    unknown = row(table, "gradvac (settings unknown)")
+    assert unknown.count == "0/3"
+    assert any(str(path) in w for w in made.warnings)
+    assert row(table, "gradvac").count == "3"
+
+
+def test_a_damaged_record_beside_no_other_is_warned_of(tmp_path: Path) -> None:
+    (path,) = save([record()], tmp_path)
+    path.write_text("{")
+    made = read(tmp_path)
+    assert not made.boards
+    assert str(path) in made.warnings[0]
+
+
+def test_a_copied_record_is_counted_once(results: tuple[Path, dict[tuple[str, int], Path]]) -> None:
+    folder, files = results
+    copy = folder / "copy" / "seed0-copy"
+    copy.mkdir(parents=True)
+    (copy / "record.json").write_text(files["uniform", 0].read_text())
+    made = read(folder)
+    assert row(only(made).table, "uniform").count == "3"
+    assert any("second record" in w for w in made.warnings)
+
+
+def test_many_missing_cells_are_summed_up() -> None:
+    given = [record(seed=s) for s in range(60)] + [record("gradvac", seed=0)]
+    table = only(of(given)).table
+    warnings = [note.text for note in table.notes if note.kind == "warning"]
+    assert len(warnings) == 41
+    assert warnings[-1] == "and 19 more such cells."
+
+
+# --- what must not be mixed
 
 
 @pytest.mark.parametrize(
@@ -225,15 +461,137 @@ def test_markdown_survives_bars_and_line_breaks() -> None:
     ],
 )
 def test_protocols_that_differ_never_share_a_table(other: dict[str, Any]) -> None:
-    made = tables([record(), record("gradvac"), record(**other), record("gradvac", **other)], [])
-    assert [len(table.rows) for table in made] == [2, 2]
-    assert len({table.title for table in made}) == 2
+    made = of([record(), record("gradvac"), record(**other), record("gradvac", **other)])
+    assert [len(board.table.rows) for board in made.boards] == [2, 2]
+    assert len({board.table.title for board in made.boards}) == 2
+    assert len({board.table.slug for board in made.boards}) == 2
 
 
-def test_what_differs_in_provenance_is_noted() -> None:
-    base = record()
-    assert base.provenance is not None
-    other = record("gradvac", provenance=base.provenance.model_copy(update={"commit": "e" * 40, "data_digest": "f"}))
-    notes = only(tables([base, other])).notes
-    assert any(note.startswith("Rows differ in commits: cccccccccccc, eeeeeeeeeeee") for note in notes)
-    assert any(note.startswith("Rows differ in data") for note in notes)
+def provenance(**changes: Any) -> Provenance:
+    base = record().provenance
+    assert base is not None
+    return base.model_copy(update=changes)
+
+
+MIXED = [
+    ("data", {"provenance": provenance(data_digest="f" * 64)}, "ffffffffffff"),
+    ("torch", {"provenance": provenance(packages={"torch": "3"})}, "3"),
+    ("protocol", {"protocol": {"version": 2}}, "digits@2"),
+]
+
+
+@pytest.mark.parametrize(("what", "change", "told"), MIXED)
+def test_what_must_not_be_mixed_is_marked_when_that_is_asked_for(what: str, change: dict[str, Any], told: str) -> None:
+    given = [record(), record("pcgrad"), record("gradvac", **change)]
+    table = only(of(given, allow_mixed=True)).table
+    assert row(table, "gradvac").marks == "†"
+    assert row(table, "uniform").marks == ""
+    (note,) = [n for n in table.notes if n.mark]
+    assert note.kind == "warning"
+    assert note.text.startswith(f"{what} {told}")
+
+
+@pytest.mark.parametrize(("what", "change", "told"), MIXED[:2])
+def test_what_must_not_be_mixed_is_refused(what: str, change: dict[str, Any], told: str) -> None:
+    made = of([record(), record("pcgrad"), record("gradvac", **change), record("uniform", words="protocol.epochs=2")])
+    assert [board.protocol for board in made.boards] == ["digits@1+epochs=2"]
+    (message,) = made.refused
+    for text in (what, told, "such as", ".json", "--allow-mixed"):
+        assert text in message
+
+
+def test_versions_of_one_protocol_keep_their_rows_apart_in_a_mixed_table() -> None:
+    table = only(of([record(), record(protocol={"version": 2})], allow_mixed=True)).table
+    assert sorted(r.label for r in table.rows) == ["uniform (digits@1)", "uniform (digits@2)"]
+
+
+def test_the_version_of_the_suite_and_packages_that_one_side_lacks_may_differ() -> None:
+    given = [
+        record(provenance=provenance(packages={"torch": "2", "mtlbench": "1"})),
+        record("gradvac", provenance=provenance(packages={"torch": "2", "mtlbench": "2", "scipy": "1"})),
+    ]
+    assert not of(given).refused
+
+
+def test_commits_hardware_and_uncommitted_changes_are_told() -> None:
+    table = only(of([record(), record("gradvac", provenance=provenance(commit="e" * 40, dirty=True))])).table
+    assert "commits cccccccccccc, eeeeeeeeeeee" in notes(table)
+    assert "1 records were made with uncommitted changes" in notes(table)
+
+
+# --- the tuned regime
+
+
+def tuned(method: str, merits: list[float], finals: list[float], budget: int = 4) -> list[Record]:
+    """A search whose trials have these validation scores (and test scores ten lower), and reruns of the best."""
+    trials = parse([f"method={method}", "task=multimnist", f"tune={budget}"]).cells
+    made = [
+        record(cell=cell, curves=[({"left": x, "right": x}, {"left": x - 10, "right": x - 10})])
+        for cell, x in zip(trials, merits, strict=True)
+    ]
+    best = trials[int(np.argmax(merits))]
+    return made + [
+        record(cell=cell, curves=[({"left": x, "right": x}, {"left": x, "right": x})])
+        for cell, x in zip(reruns(best, budget, range(len(finals))), finals, strict=True)
+    ]
+
+
+def test_a_tuned_table_holds_reruns_only_and_prints_the_budget() -> None:
+    given = [
+        *tuned("uniform", [80, 90, 70, 60], [79.0, 80.0, 81.0]),
+        *tuned("gradvac", [85, 90.5, 70, 60], [80.0, 81.5, 82.0]),
+    ]
+    made = of([*given, *grid("uniform", "gradvac")])
+    fixed, board = made.boards
+    assert fixed.budget is None
+    assert board.table.title == "multimnist/digits, protocol digits@1, tuned on 4 trials"
+    assert not board.table.incomplete
+    assert [(r.label, r.count) for r in board.table.rows] == [("gradvac", "3"), ("uniform", "3")]
+    assert value(board.table, "uniform", LEFT).mean == pytest.approx(80.0)
+    assert board.table.facts["regime"] == "tuned, 4 trials per method"
+    assert "gradvac: method.beta" in notes(board.table)
+    assert "optimizer.lr" in notes(board.table)
+
+
+def test_the_interval_of_a_tuned_method_includes_its_search() -> None:
+    close = only(of(tuned("uniform", [80, 90, 89.9, 89.8], [79.9, 80.0, 80.1]))).table
+    interval = value(close, "uniform", LEFT).interval
+    assert interval is not None
+    assert interval.high - 80.0 < 0.6
+    wide = tuned("uniform", [80, 90, 89.9, 70], [79.9, 80.0, 80.1])
+    wide = [
+        r if r.cell.tuning is None or not r.cell.tuning.is_trial or r.cell.tuning.trial != 2 else None for r in wide
+    ]  # the second best of the search did badly on the test split
+    (cell,) = [
+        c for c in parse(["method=uniform", "task=multimnist", "tune=4"]).cells if c.tuning and c.tuning.trial == 2
+    ]
+    other = record(cell=cell, curves=[({"left": 89.9, "right": 89.9}, {"left": 60.0, "right": 60.0})])
+    found = value(only(of([*(r for r in wide if r), other])).table, "uniform", LEFT).interval
+    assert found is not None
+    assert found.low < 61
+
+
+def test_missing_trials_and_a_winner_that_is_none_are_told() -> None:
+    given = tuned("uniform", [80, 90, 70, 60], [79.0, 80.0])
+    without = [r for r in given if not (r.cell.tuning and r.cell.tuning.is_trial and r.cell.tuning.trial == 1)]
+    table = only(of(without)).table
+    assert "uniform, trial 1: missing" in notes(table)
+    assert "uniform: trial 1 was rerun, but trial 0 is the best on validation now" in notes(table)
+
+
+def test_a_fixed_hyper_parameter_makes_a_tuned_row_of_its_own() -> None:
+    def cells_of(words: str) -> list[Record]:
+        trials = parse(["method=gradvac", "task=multimnist", "tune=4", *words.split()]).cells
+        return [record(cell=c) for c in [*trials, *reruns(trials[0], 4, [0])]]
+
+    table = only(of([*cells_of(""), *cells_of("method.beta=0.1")])).table
+    assert sorted(r.label for r in table.rows) == ["gradvac", "gradvac(beta=0.1)"]
+
+
+def test_budgets_have_tables_of_their_own_and_share_trials() -> None:
+    eight = parse(["method=uniform", "task=multimnist", "tune=8"]).cells
+    trials = [record(cell=c) for c in eight]
+    finals = [record(cell=c) for budget in (4, 8) for c in reruns(eight[0], budget, [0, 1])]
+    made = of([*trials, *finals])
+    assert [board.budget for board in made.boards] == [4, 8]
+    assert not made.warnings

@@ -1,10 +1,11 @@
-"""What methods cost: time and memory of combining a Jacobian, and of whole training steps, as ratios."""
+"""What methods cost: time and memory of combining a Jacobian, of whole training steps, and of tables, as ratios."""
 
 from __future__ import annotations
 
 from mtlbench.bench.combining import LAYOUTS, combination
 from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread
 from mtlbench.bench.stepping import steps
+from mtlbench.bench.tabulating import tables
 from mtlbench.bench.workloads import Scale
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "Spread",
     "combination",
     "steps",
+    "tables",
 ]

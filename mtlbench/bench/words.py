@@ -10,6 +10,7 @@ import torch
 from mtlbench.bench.combining import combination
 from mtlbench.bench.result import Bench, Progress
 from mtlbench.bench.stepping import steps
+from mtlbench.bench.tabulating import tables
 from mtlbench.config import read_words
 from mtlbench.errors import UsageError
 
@@ -31,16 +32,17 @@ _KEYS = {
         "protocol": "protocol",
         "data_root": "data_root",
     },
+    "tables": {"records": "records", "repeats": "repeats"},
 }
 """The words of each benchmark and the arguments that they set."""
 
-_NUMBERS = {"objectives", "parameters", "repeats"}
+_NUMBERS = {"objectives", "parameters", "repeats", "records"}
 _SWITCHES = {"measure_memory", "compare"}
-_LISTS = {"objectives", "parameters", "methods", "layouts", "shapes"}
+_LISTS = {"objectives", "parameters", "records", "methods", "layouts", "shapes"}
 
 
 def run_bench(words: Sequence[str], plugins: Sequence[str] = (), progress: Progress | None = None) -> Bench:
-    """Run the benchmark that the words ask for: `combination` (the default) or `steps`, then `key=value`.
+    """Run the benchmark that the words ask for: `combination` (the default), `steps` or `tables`, then `key=value`.
 
     Raises:
         UsageError: an unknown word or a bad value; nothing has been measured.
@@ -57,6 +59,8 @@ def run_bench(words: Sequence[str], plugins: Sequence[str] = (), progress: Progr
     try:
         if threads is not None:
             torch.set_num_threads(int(_argument("threads", "repeats", threads)))
+        if what == "tables":
+            return tables(**arguments, progress=progress)
         benchmark = combination if what == "combination" else steps
         return benchmark(**arguments, plugins=list(plugins), progress=progress)
     finally:

@@ -23,6 +23,11 @@ PROTOCOL = {
     "options": {"dropout": 0.3, "size": 64},
 }
 
+SEARCH = {
+    "optimizer.lr": {"low": 1e-3, "high": 0.1, "scale": "log"},
+    "options.dropout": {"low": 0.0, "high": 0.5},
+}
+
 
 class Network(nn.Module):
     def __init__(self, dropout: float) -> None:
@@ -42,7 +47,7 @@ class Network(nn.Module):
     "tiny",
     protocols={
         "variants": {name: {"description": name, "protocol": "short"} for name in PROTOCOL["variants"]},
-        "protocols": {"short": PROTOCOL, "long": {**PROTOCOL, "version": 2, "epochs": 5}},
+        "protocols": {"short": {**PROTOCOL, "search": SEARCH}, "long": {**PROTOCOL, "version": 2, "epochs": 5}},
     },
 )
 class Tiny(mtlbench.Task):

@@ -1,0 +1,222 @@
+"""Tables over several tasks: Delta-m aggregated over leaderboards, with what can and what cannot be concluded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtlbench import statistics
+from mtlbench.comparison import DeltaConvention
+from mtlbench.entries import BASELINE, Entry
+from mtlbench.errors import UsageError
+from mtlbench.leaderboard import Leaderboard, Options
+from mtlbench.protocol import task_data
+from mtlbench.runs import Array
+from mtlbench.statistics import Interval
+from mtlbench.table import Column, Note, Row, Table, Value
+
+
+@dataclass(frozen=True)
+class Across:
+    """A table over several tasks, with what it was made from."""
+
+    table: Table
+    boards: tuple[Leaderboard, ...]
+    scores: dict[str, list[Array]]
+    """For each method that ran on all tasks: T arrays (n_t,) of Delta-m in percent, positive = better."""
+
+
+def across(boards: Sequence[Leaderboard], options: Options | None = None) -> list[Across]:
+    """A table for each regime and kind of data with leaderboards of at least two tasks that have a reference row.
+
+    Embedded and real data never share a table.
+    """
+    options = options or Options()
+    kinds: dict[tuple[str, int | None, str], list[Leaderboard]] = {}
+    for board in boards:
+        if board.delta is not None:
+            kinds.setdefault((_data(board), board.budget, str(board.rule)), []).append(board)
+    return [
+        _across(kind, chosen, options) for (kind, _, _), chosen in sorted(kinds.items(), key=_name) if len(chosen) > 1
+    ]
+
+
+def _name(item: tuple[tuple[str, int | None, str], object]) -> tuple[str, int, str]:
+    (kind, budget, rule), _ = item
+    return kind, budget or 0, rule
+
+
+def _data(board: Leaderboard) -> str:
+    """`embedded` or `real` data, as the task declares it."""
+    try:
+        variant = task_data(board.task).variants.get(board.variant)
+    except UsageError:  # its task is not installed here
+        return "real"
+    return "embedded" if variant is not None and not variant.needs else "real"
+
+
+def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Across:
+    names = [f"{b.task}/{b.variant} {b.protocol}" for b in boards]
+    found: dict[str, list[Entry | None]] = {}
+    for place, board in enumerate(boards):
+        for e in board.entries:
+            if e.role == "method":
+                found.setdefault(e.label, [None] * len(boards))[place] = e if e.runs else None
+    everywhere = {label: [e for e in row if e] for label, row in found.items() if all(row)}
+    scores = {label: [_delta(b, e) for b, e in zip(boards, row, strict=True)] for label, row in everywhere.items()}
+    turn = -1.0 if options.convention.negative else 1.0
+    values: dict[str, dict[str, Value]] = {label: {} for label in found}
+    compared = _Pairs(boards, everywhere)
+
+    columns = [_column(f"task{i}", name, options.convention) for i, name in enumerate(names)]
+    for place, column in enumerate(columns):
+        for label, entries in found.items():
+            if (own := entries[place]) is not None:
+                interval = statistics.t_interval(turn * _delta(boards[place], own), options.level)
+                values[label][column.key] = Value(interval.mean, interval)
+    iqm, mean = _column("iqm", "IQM Δm [%]", options.convention), _column("mean", "mean Δm [%]", options.convention)
+    columns += [iqm, mean]
+    good = _as_good_as_the_best(scores, compared, options.level)
+    for label, tasks in scores.items():
+        turned = [turn * x for x in tasks]
+        middle = statistics.interquartile_mean(turned, options.level, generator=np.random.default_rng(0))
+        plain = statistics.stratified_mean(turned, options.level)
+        values[label][iqm.key] = Value(middle.mean, middle)
+        values[label][mean.key] = Value(plain.mean, plain, best=label in good)
+    ranked: list[str] = list(scores)
+    notes: list[Note] = []
+    if len(ranked) > 1:
+        table = np.array([[x.mean() for x in scores[label]] for label in ranked])
+        column = Column("rank", f"rank of {len(ranked)}", False, about="mean rank over tasks; depends on the pool")
+        columns.append(column)
+        for label, rank in zip(ranked, statistics.mean_ranks(table, np.ones(len(boards))), strict=True):
+            values[label][column.key] = Value(float(rank))
+        against = options.against or BASELINE
+        if against in scores:
+            columns.append(_against(against, compared, values, turn, options))
+        notes.append(_rank_test(table.T))
+    order = sorted(
+        found, key=lambda label: -np.mean([x.mean() for x in scores[label]]) if label in scores else math.inf
+    )
+    rows = tuple(
+        Row(label, "method", values[label], sum(e is not None for e in found[label]), len(boards)) for label in order
+    )
+    missing = [
+        Note(f"{label}: no result on {name}, so nothing over all tasks.", "warning")
+        for label in order
+        for name, e in zip(names, found[label], strict=True)
+        if e is None
+    ]
+    budget = boards[0].budget
+    regime = f", tuned on {budget} trials" if budget else ""
+    done, asked = sum(row.n for row in rows), len(rows) * len(boards)
+    made = Table(
+        slug=f"across-{kind}-data" + (f"-tuned{budget}" if budget else ""),
+        title=f"{len(boards)} tasks on {kind} data{regime}",
+        incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
+        columns=tuple(columns),
+        rows=rows,
+        notes=(*_about(options, budget), *notes, *missing),
+        facts={
+            "tasks": "; ".join(names),
+            "regime": f"tuned, {budget} trials per method" if budget else "fixed",
+            "selection": str(boards[0].rule),
+            "level": f"{options.level:g}",
+            "delta_m base row": "single_task of each task, mean over its seeds",
+            "delta_m sign": options.convention.sign_in_words,
+            "delta_m weighting": options.convention.weighting_in_words,
+        },
+    )
+    return Across(made, tuple(boards), scores)
+
+
+def _delta(board: Leaderboard, e: Entry) -> Array:
+    """(n,): Delta-m of each seed, positive = better."""
+    assert board.delta is not None
+    return board.delta.of(e.scores)
+
+
+def _worst_last(tasks: Sequence[Array] | None) -> float:
+    return -float(np.mean([x.mean() for x in tasks])) if tasks else math.inf
+
+
+def _column(key: str, title: str, convention: DeltaConvention) -> Column:
+    return Column(key, title, not convention.negative, signed=True, about=f"Delta-m, {convention.sign_in_words}")
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Methods that ran on all tasks, to be compared by the seeds that both have."""
+
+    boards: Sequence[Leaderboard]
+    entries: dict[str, list[Entry]]
+
+    def difference(self, one: str, other: str, level: float) -> statistics.Difference:
+        """The mean over tasks of `one` minus `other`, positive = better; without a common seed in one, no number."""
+        tasks = []
+        for board, mine, theirs in zip(self.boards, self.entries[one], self.entries[other], strict=True):
+            common = sorted({*mine.seeds} & {*theirs.seeds})
+            if not common:
+                return statistics.Difference(math.nan, math.nan, math.nan, 0, math.nan)
+            x, y = (_delta(board, e)[[e.seeds.index(seed) for seed in common]] for e in (mine, theirs))
+            tasks.append(x - y)
+        return statistics.stratified_mean(tasks, level)
+
+
+def _as_good_as_the_best(scores: dict[str, list[Array]], pairs: _Pairs, level: float) -> set[str]:
+    if not scores:
+        return set()
+    best = max(scores, key=lambda label: float(np.mean([x.mean() for x in scores[label]])))
+    others = [label for label in scores if label != best]
+    adjusted = statistics.holm([pairs.difference(label, best, level).p for label in others])
+    return {best} | {label for label, p in zip(others, adjusted, strict=True) if not p < 1 - level}
+
+
+def _against(against: str, pairs: _Pairs, values: dict[str, dict[str, Value]], turn: float, options: Options) -> Column:
+    column = Column("difference", f"mean Δm vs {against}", not options.convention.negative, signed=True)
+    others = [label for label in pairs.entries if label != against]
+    found = [pairs.difference(label, against, options.level) for label in others]
+    for label, d, p in zip(others, found, statistics.holm([d.p for d in found]), strict=True):
+        if d.n:
+            low, high = sorted((turn * d.low, turn * d.high))
+            values[label][column.key] = Value(turn * d.mean, Interval(turn * d.mean, low, high, d.n), p=_tested(p))
+    return column
+
+
+def _tested(p: float) -> float | None:
+    return None if math.isnan(p) else p
+
+
+def _rank_test(table: Array) -> Note:
+    least = statistics.RANK_TEST_TASKS
+    if len(table) < least:
+        return Note(f"No rank test: it is made from {least} tasks on, and these are {len(table)}.")
+    p = statistics.rank_test(table)
+    if p is None:
+        return Note("No rank test: it needs three methods.")
+    return Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")
+
+
+def _about(options: Options, budget: int | None) -> list[Note]:
+    c, percent = options.convention, f"{100 * options.level:.4g} %"
+    searched = [Note("The search is not part of these intervals; the tables of the single tasks have it.")]
+    return [
+        Note(
+            f"Δm: base row single_task of each task (mean over its seeds); {c.sign_in_words}; {c.weighting_in_words}. "
+            "The noise of base rows is not part of these intervals."
+        ),
+        Note(
+            f"IQM: interquartile mean over all runs, tasks counting alike; {percent} interval by hierarchical "
+            "bootstrap over the seeds within tasks, widened for their small number. The tasks are fixed: nothing is "
+            "said of others."
+        ),
+        Note(
+            f"mean: {percent} interval from the seeds of all tasks. Bold: cannot be told apart from the best mean "
+            "(paired by seed within tasks, Holm-adjusted)."
+        ),
+        Note("rank: mean rank over tasks among these methods; it depends on the pool."),
+        *(searched if budget else []),
+    ]

@@ -1,0 +1,281 @@
+"""Which cells share a leaderboard: grids by task/variant, protocol and regime, settings by method, missing seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mtlbench.config import identity, unsearched
+from mtlbench.record import RECORD, CellInfo
+from mtlbench.runs import Absent, Collection, Run
+from mtlbench.tuning import TRIAL_SEEDS
+
+NOT_COMPARED = ("mtlbench",)
+"""Packages whose versions may differ in one table: of the suite itself, commits tell more."""
+
+
+@dataclass
+class Setting:
+    """One method with its parameters in one grid: a row of its table."""
+
+    label: str
+    method: str
+    cell: CellInfo
+    """Of any of its cells."""
+    runs: dict[int, Run] = field(default_factory=dict)
+    """Seed -> finished run."""
+    missing: dict[int, str] = field(default_factory=dict)
+    """Seed -> why there is no run."""
+    trials: dict[int, Run] = field(default_factory=dict)
+    """In the tuned regime: trial -> finished run."""
+    missing_trials: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Grid:
+    """The cells that share a table."""
+
+    task: str
+    variant: str
+    protocol: str
+    """The label, such as `cpu@1` or `cpu@1+epochs=2`."""
+    digest: str
+    """Of the protocol's content; empty where versions are mixed."""
+    budget: int | None
+    """Trials per method; None in the fixed regime."""
+    settings: dict[str, Setting] = field(default_factory=dict)
+    ambiguous: bool = False
+    """Whether another grid has the same name but another content of the protocol."""
+
+    @property
+    def place(self) -> str:
+        """`multimnist/mnist, protocol cpu@1, tuned on 8 trials`."""
+        regime = f", tuned on {self.budget} trials" if self.budget else ""
+        content = f" (content {self.digest})" if self.ambiguous else ""
+        return f"{self.task}/{self.variant}, protocol {self.protocol}{content}{regime}"
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """All finished runs that scores are taken from."""
+        return [run for setting in self.settings.values() for run in setting.runs.values()]
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds of the grid: all that any method has a cell for."""
+        return sorted({seed for s in self.settings.values() for seed in (*s.runs, *s.missing)})
+
+
+@dataclass
+class Sorted:
+    """All grids, and what concerns none of them."""
+
+    grids: list[Grid]
+    warnings: list[str]
+
+
+def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
+    """Sort cells into grids; every seed that one method of a grid has and another lacks is missing there.
+
+    Args:
+        collection: what is on disk.
+        allow_mixed: let versions of one protocol share a grid; their rows are then kept apart.
+    """
+    warnings: list[str] = []
+    grids: dict[tuple[Any, ...], Grid] = {}
+    trials: list[Run] = []
+    for run in _once(collection.runs, warnings):
+        if run.cell.tuning is not None and run.cell.tuning.is_trial:
+            trials.append(run)
+        else:
+            _setting(grids, run.cell, run.label, allow_mixed).runs[run.cell.seed] = run
+    failed_trials: list[tuple[CellInfo, str, str]] = []
+    unknown: list[Absent] = []
+    for absent in collection.absent:
+        if absent.cell is None:
+            unknown.append(absent)
+            continue
+        reason = f"{absent.status}: {absent.reason} ({absent.path})"
+        label = absent.label
+        if absent.cell.tuning is not None and absent.cell.tuning.is_trial:
+            failed_trials.append((absent.cell, label, reason))
+        else:
+            _setting(grids, absent.cell, label, allow_mixed).missing[absent.cell.seed] = reason
+    for run in trials:
+        for setting in _tuned(grids, run.cell, run.label):
+            setting.trials[_trial(run.cell)] = run
+    for cell, label, reason in failed_trials:
+        for setting in _tuned(grids, cell, label):
+            setting.missing_trials[_trial(cell)] = reason
+    for absent in unknown:
+        if not _place(absent, grids.values()):
+            warnings.append(f"{absent.status}: {absent.reason} ({absent.path})")
+    names = Counter((g.task, g.variant, g.protocol, g.budget) for g in grids.values())
+    for grid in grids.values():
+        grid.ambiguous = names[grid.task, grid.variant, grid.protocol, grid.budget] > 1
+        _distinct_labels(grid)
+        for setting in grid.settings.values():
+            for seed in grid.seeds:
+                if seed not in setting.runs and seed not in setting.missing:
+                    setting.missing[seed] = f"missing: no {RECORD} in {_folder(setting, seed)}"
+            for trial in range(grid.budget or 0):
+                if trial not in setting.trials and trial not in setting.missing_trials:
+                    setting.missing_trials[trial] = f"missing: no {RECORD}"
+    ordered = sorted(grids.values(), key=lambda g: (g.task, g.variant, g.protocol, g.budget or 0, g.digest))
+    return Sorted(ordered, warnings)
+
+
+def mixture(grid: Grid) -> dict[str, dict[str, list[Run]]]:
+    """What must not differ within one table and does: name -> value -> runs, the most common value first.
+
+    Protocol contents, data digests, and versions of packages that both sides name.
+    """
+    by_name: dict[str, dict[str, list[Run]]] = {}
+    for setting in grid.settings.values():
+        content = f"{protocol_label(setting.cell)} (content {content_digest(setting.cell)})"
+        for run in setting.runs.values():
+            told = {"protocol": content, "data": run.provenance.data_digest[:12], **run.provenance.packages}
+            for name, value in told.items():
+                if name not in NOT_COMPARED:
+                    by_name.setdefault(name, {}).setdefault(value, []).append(run)
+    return {
+        name: dict(sorted(values.items(), key=lambda item: (-len(item[1]), item[0])))
+        for name, values in by_name.items()
+        if len(values) > 1
+    }
+
+
+def protocol_label(cell: CellInfo) -> str:
+    """`cpu@1`, with the overridden keys if any."""
+    p = cell.protocol
+    return f"{p['name']}@{p['version']}" + "".join(f"+{k}={v}" for k, v in sorted(p["modified"].items()))
+
+
+def content_digest(cell: CellInfo) -> str:
+    """A digest of what the protocol says; of what was searched, where it was searched instead of the values."""
+    content = unsearched(cell.canonical())
+    protocol = {key: value for key, value in content["protocol"].items() if key not in ("name", "modified")}
+    space = [(key, str(where)) for key, where in (cell.tuning.space if cell.tuning else {}).items()]
+    return identity({**protocol, "search": [item for item in space if item[0].startswith("protocol.")]})
+
+
+_digests: dict[tuple[Any, ...], tuple[str, str]] = {}
+
+
+def _digest(cell: CellInfo) -> tuple[str, str]:
+    """The identity of the setting and the digest of the protocol, remembered for cells that differ in seed only."""
+    key = (
+        cell.task,
+        cell.variant,
+        cell.method,
+        repr(cell.parameters),
+        cell.granularity,
+        cell.jacobian_dtype,
+        repr(cell.protocol),
+        repr(cell.tuning),
+    )
+    if key not in _digests:
+        _digests[key] = cell.setting, content_digest(cell)
+    return _digests[key]
+
+
+def _once(runs: Iterable[Run], warnings: list[str]) -> Iterator[Run]:
+    seen: dict[str, Path] = {}
+    for run in runs:
+        if run.id in seen:
+            warnings.append(f"{run.path} is a second record of the cell in {seen[run.id]}; it is not counted.")
+        else:
+            seen[run.id] = run.path
+            yield run
+
+
+def _setting(grids: dict[tuple[Any, ...], Grid], cell: CellInfo, label: str, allow_mixed: bool) -> Setting:
+    name = protocol_label(cell)
+    setting, digest = _digest(cell)
+    budget = cell.tuning.budget if cell.tuning else None
+    key: tuple[Any, ...] = (cell.task, cell.variant, name, budget, digest)
+    if allow_mixed:
+        key = (cell.task, cell.variant, cell.protocol["name"], str(cell.protocol["modified"]), budget)
+    grid = grids.setdefault(key, Grid(cell.task, cell.variant, name, "" if allow_mixed else digest, budget))
+    if setting not in grid.settings:
+        grid.settings[setting] = Setting(label, cell.method, cell)
+    return grid.settings[setting]
+
+
+def _tuned(grids: Mapping[tuple[Any, ...], Grid], cell: CellInfo, label: str) -> Iterator[Setting]:
+    """The settings whose reruns a trial may have been selected for: one for each budget."""
+    own, digest = _digest(cell)
+    for grid in grids.values():
+        same = (grid.task, grid.variant, grid.digest or digest) == (cell.task, cell.variant, digest)
+        if same and grid.budget is not None and _trial(cell) < grid.budget:
+            yield grid.settings.setdefault(own, Setting(label, cell.method, cell))
+
+
+def _trial(cell: CellInfo) -> int:
+    assert cell.tuning is not None
+    return cell.tuning.trial
+
+
+def _folder(setting: Setting, seed: int) -> Path:
+    """Where the record of a missing seed would be, as far as its siblings tell."""
+    sibling = next(iter(setting.runs.values()), None)
+    cell = setting.cell.model_copy(update={"seed": seed})
+    name = f"seed{seed}-{identity(cell.canonical())}"
+    return sibling.path.parent.parent / name if sibling else Path(setting.method) / name
+
+
+def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
+    """Find the setting of a cell of which only the folder is known, by the identity it would have; False if none is.
+
+    The folder's name holds the seed and the identity, so that a setting whose cell with this seed has this identity
+    is the one. A cell that fits no setting is a row of its own in the table of its folder's task and protocol.
+    """
+    folder = absent.path if absent.path.suffix == "" else absent.path.parent
+    if len(folder.parts) < 5:
+        return False
+    task, variant, protocol, method = folder.parts[-5:-1]
+    number = folder.name.removeprefix("seed").partition("-")[0]
+    if not number.isdigit():
+        return False
+    seed = int(number)
+    there = [g for g in grids if (g.task, g.variant) == (task, variant)]
+    reason = f"{absent.status}: {absent.reason}"
+    if str(folder) not in reason:
+        reason += f" ({folder})"
+    for grid in there:
+        for setting in (s for s in grid.settings.values() if s.method == method):
+            if identity(setting.cell.model_copy(update={"seed": seed}).canonical()) == absent.id:
+                setting.missing[seed] = reason
+                return True
+    for grid in there:
+        first = next(iter(grid.settings.values())).cell
+        tuned, modified = grid.budget is not None, bool(first.protocol["modified"])
+        name = f"{first.protocol['name']}@{first.protocol['version']}{'-tuned' * tuned}{'-modified' * modified}"
+        if name != protocol:
+            continue
+        if tuned and seed >= TRIAL_SEEDS:
+            own = [s for s in grid.settings.values() if s.method == method]
+            for setting in own[:1] if len(own) == 1 else ():
+                setting.missing_trials.setdefault(seed - TRIAL_SEEDS, reason)
+                return True
+            continue
+        cell = first.model_copy(update={"method": method, "parameters": {}, "seed": seed})
+        unknown = grid.settings.setdefault(f"unknown {method}", Setting(f"{method} (settings unknown)", method, cell))
+        unknown.missing[seed] = reason
+        return True
+    return False
+
+
+def _distinct_labels(grid: Grid) -> None:
+    """Settings that differ in what the label leaves out, such as the protocol's version, are told apart."""
+    same: dict[str, list[tuple[str, Setting]]] = {}
+    for key, setting in grid.settings.items():
+        same.setdefault(setting.label, []).append((key, setting))
+    for settings in same.values():
+        versions = {protocol_label(setting.cell) for _, setting in settings}
+        for key, setting in settings if len(settings) > 1 else ():
+            distinct = len(versions) == len(settings)
+            setting.label += f" ({protocol_label(setting.cell) if distinct else key})"

@@ -1,0 +1,206 @@
+"""The footnotes of a leaderboard: how its numbers were made, what is missing, where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mtlbench.comparison import DeltaConvention
+from mtlbench.entries import BASELINE, Entry
+from mtlbench.grids import Grid
+from mtlbench.selection import Rule
+from mtlbench.table import Note
+
+MOST_WARNINGS = 40
+"""A table lists so many missing cells and counts the others."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How one leaderboard was made."""
+
+    grid: Grid
+    rule: Rule
+    official: Rule
+    level: float
+    baseline: str | None
+    """The label of the row that others are compared with; None if it is not there."""
+    reference: Entry | None
+    convention: DeltaConvention
+    has_delta: bool
+    metrics: int
+    """How many metrics Delta-m and ranks are over."""
+    pool: int
+    """How many methods are ranked."""
+    summary: str | None
+    """The title of the column that sorts the rows."""
+
+    def words(self) -> Mapping[str, str]:
+        """What every export carries."""
+        grid = self.grid
+        said = {
+            "task": f"{grid.task}/{grid.variant}",
+            "protocol": grid.protocol,
+            "regime": f"tuned, {grid.budget} trials per method" if grid.budget else "fixed",
+            "seeds": spans(grid.seeds),
+            "selection": f"{self.rule}{'' if self.rule == self.official else f' (official: {self.official})'}",
+            "level": f"{self.level:g}",
+            "compared with": self.baseline or "none",
+        }
+        if self.has_delta and self.reference is not None:
+            said["delta_m base row"] = f"{self.reference.label}, mean over {_seeds(len(self.reference.runs))}"
+            said["delta_m sign"] = self.convention.sign_in_words
+            said["delta_m weighting"] = self.convention.weighting_in_words
+        else:
+            said["delta_m base row"] = "none"
+        return said
+
+
+def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
+    """All footnotes, warnings last."""
+    if not any(entry.runs for entry in entries):
+        return _missing(entries)
+    said = [_scores(facts), *_selection(facts), _bold(facts, entries), *_delta(facts), *_ranks(facts)]
+    said += [*_difference(facts), *_search(facts, entries), _cost(facts, entries), _provenance(entries)]
+    return [*(Note(text) for text in said if text), *_dirty(entries), *_winners(entries), *_missing(entries)]
+
+
+def spans(seeds: Sequence[int]) -> str:
+    """`0..4`, or the numbers one by one where they have gaps."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}..{seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def _scores(facts: Facts) -> str:
+    grid = facts.grid
+    percent = f"{100 * facts.level:.4g} %"
+    if len(grid.seeds) < 2:
+        return f"Test scores of one seed ({spans(grid.seeds)}): no interval and no test."
+    of = "an interval that includes the search" if grid.budget else f"the half-width of the {percent} t interval"
+    return f"Test scores: mean over n seeds ({spans(grid.seeds)}) ± {of}; [low, high] where it is not symmetric."
+
+
+def _selection(facts: Facts) -> list[str]:
+    rule, official = facts.rule, facts.official
+    told = {
+        "best-val": "the evaluation with the best validation score counts",
+        "last": "the last evaluation counts",
+        "mean-last": f"the mean over the last {rule.count} evaluations counts",
+        "oracle": "the evaluation with the best TEST score counts: an upper bound, not a result",
+    }[rule.name]
+    which = "the protocol's official rule" if rule == official else f"the protocol's official rule is {official}"
+    return [f"Selection {rule}: {told} ({which})."]
+
+
+def _bold(facts: Facts, entries: Sequence[Entry]) -> str:
+    alpha = f"{100 * (1 - facts.level):.4g} %"
+    text = (
+        "Bold: cannot be told apart from the best of its column "
+        f"(tests paired by seed, Holm-adjusted over methods, at {alpha})."
+    )
+    if max(len(e.runs) for e in entries) < 2:
+        text += " With one seed nothing can be told apart."
+    return text
+
+
+def _delta(facts: Facts) -> list[str]:
+    if facts.reference is None:
+        return ["No Δm: it needs single-task training as its base row; method=single_task with the same seeds adds it."]
+    if not facts.has_delta:
+        return ["No Δm: a score of the base row is zero, from which there is no relative change."]
+    c = facts.convention
+    return [
+        f"Δm: base row {facts.reference.label} (mean over {_seeds(len(facts.reference.runs))}); {c.sign_in_words}; "
+        f"{c.weighting_in_words} ({facts.metrics} metrics). Its interval includes the noise of the base row."
+    ]
+
+
+def _ranks(facts: Facts) -> list[str]:
+    if facts.pool < 2:
+        return []
+    return [
+        f"rank: mean rank over {facts.metrics} metrics among these {facts.pool} methods, ties averaged; it depends on "
+        "the pool and does not compare between tables."
+    ]
+
+
+def _difference(facts: Facts) -> list[str]:
+    if facts.baseline is None:
+        return [f"No row to compare with: method={BASELINE} with the same seeds adds one, or name another: --against."]
+    if facts.pool < 2 or facts.summary is None or len(facts.grid.seeds) < 2:
+        return []
+    if facts.grid.budget:
+        how = "interval and Holm-adjusted p-value are over repetitions of search and seeds"
+    else:
+        how = "interval and Holm-adjusted p-value are those of the paired t test"
+    return [f"vs {facts.baseline}: mean difference of {facts.summary} over common seeds; {how}."]
+
+
+def _search(facts: Facts, entries: Sequence[Entry]) -> list[str]:
+    if facts.grid.budget is None:
+        return []
+    spaces = []
+    for entry in entries:
+        tuning = entry.runs[0].cell.tuning if entry.runs else None
+        if tuning is not None:
+            own = [key for key in tuning.space if key.startswith("method.")]
+            spaces.append((entry.label, own, [key for key in tuning.space if key not in own]))
+    shared = ", ".join(key.removeprefix("protocol.") for key in spaces[0][2]) if spaces else ""
+    owns = "; ".join(f"{label}: {', '.join(own)}" for label, own, _ in spaces if own)
+    return [
+        f"Tuned: {facts.grid.budget} trials for every method, at the same points of the protocol's space ({shared})"
+        f"{f' and of its own ({owns})' if owns else ''}; the best on validation was rerun on fresh seeds."
+    ]
+
+
+def _cost(facts: Facts, entries: Sequence[Entry]) -> str:
+    hardware = sorted({run.provenance.hardware for e in entries for run in e.runs})
+    kinds = sorted({run.cost.memory for e in entries for run in e.runs})
+    memory = " and ".join({"process": "of the whole process", "device": "allocated on the device"}[k] for k in kinds)
+    against = f" Ratios to {facts.baseline} on the same host." if facts.baseline else ""
+    return (
+        f"Cost: median over seeds; ms/step without evaluation; MB at peak, {memory}; on {'; '.join(hardware)}.{against}"
+    )
+
+
+def _provenance(entries: Sequence[Entry]) -> str:
+    made = [run.provenance for e in entries for run in e.runs]
+    commits = sorted({p.commit[:12] for p in made if p.commit})
+    days = sorted({p.finished[:10] for p in made if p.finished})
+    parts = [f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else "no commit known"]
+    if days:
+        parts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
+    return f"Made by {'; '.join(parts)}."
+
+
+def _dirty(entries: Sequence[Entry]) -> list[Note]:
+    dirty = sum(bool(run.provenance.dirty) for e in entries for run in e.runs)
+    return [Note(f"{dirty} records were made with uncommitted changes.", "warning")] if dirty else []
+
+
+def _winners(entries: Sequence[Entry]) -> list[Note]:
+    """Reruns whose trial is not, or no longer, the best one on validation."""
+    notes = []
+    for entry in entries:
+        s = entry.search
+        if s is None:
+            continue
+        known = s.merit.max() > float("-inf")
+        if not known or s.merit[s.winner] < s.merit.max():
+            best = f"trial {int(s.merit.argmax())} is the best on validation now" if known else "no trial is there"
+            notes.append(Note(f"{entry.label}: trial {s.winner} was rerun, but {best}.", "warning"))
+    return notes
+
+
+def _missing(entries: Sequence[Entry]) -> list[Note]:
+    told = [f"{e.label}, seed {seed}: {reason}" for e in entries for seed, reason in e.missing]
+    told += [f"{e.label}, trial {trial}: {reason}" for e in entries for trial, reason in e.missing_trials]
+    notes = [Note(text, "warning") for text in told[:MOST_WARNINGS]]
+    if len(told) > MOST_WARNINGS:
+        notes.append(Note(f"and {len(told) - MOST_WARNINGS} more such cells.", "warning"))
+    return notes
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"

@@ -1,0 +1,73 @@
+"""Writes every table in every format, and the pages that list them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from mtlbench.errors import UsageError
+from mtlbench.rendering import FORMATS, page
+from mtlbench.rendering.plain import escape_markdown
+from mtlbench.storage import write_atomically
+from mtlbench.table import Table
+
+FOLDER = "leaderboards"
+"""Where the tables stand below the folder of results."""
+
+
+def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Sequence[Path]] | None = None) -> list[Path]:
+    """Write `leaderboards/SLUG.{md,csv,tex,html,json}` for each table, a `README.md` beside them, and `index.html`.
+
+    Args:
+        tables: with slugs that differ.
+        folder: made if it is not there.
+        figures: by table slug, files that exist already: embedded in the table's page and shown small in the index.
+
+    Returns:
+        What was written, the index last.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+        ValueError: a slug is no file name, or two tables have the same.
+    """
+    slugs = [table.slug for table in tables]
+    if len(set(slugs)) < len(slugs) or not all(re.fullmatch(r"\w[\w.-]*", slug) for slug in slugs):
+        raise ValueError(f"Slugs of tables must be file names, and each its own: {slugs}.")
+    figures = figures or {}
+    below = folder / FOLDER
+    files: dict[Path, str] = {}
+    for table in tables:
+        for suffix, rendering in FORMATS.items():
+            files[below / f"{table.slug}.{suffix}"] = rendering([table])
+        files[below / f"{table.slug}.html"] = page.tables_page([table], figures, below)
+    files[below / "README.md"] = _contents(tables)
+    files[folder / "index.html"] = page.index_page(tables, figures, folder, FOLDER)
+    try:
+        below.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            write_atomically(path, text.encode(errors="replace"))
+    except OSError as error:
+        raise UsageError(
+            f"Tables cannot be written to {folder}: {error.strerror}. Name another folder: --out DIR."
+        ) from error
+    return list(files)
+
+
+def _contents(tables: Sequence[Table]) -> str:
+    """The index for those who browse the folder where Markdown is shown."""
+    names = list(dict.fromkeys(name for table in tables for name in page.describe(table)))
+    lines = [
+        "# Leaderboards",
+        "",
+        f"| leaderboard | {' | '.join(names)} | files |",
+        f"| --- {'| --- ' * len(names)}| --- |",
+    ]
+    for table in tables:
+        about = page.describe(table)
+        links = [f"[{page.FORMAT_NAMES[suffix]}]({quote(table.slug)}.{suffix})" for suffix in page.FORMAT_NAMES]
+        title = f"[{escape_markdown(table.title)}]({quote(table.slug)}.md)"
+        cells = [title, *(escape_markdown(about.get(name, "")) for name in names), ", ".join(links)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,97 @@
+"""The rules that choose a point of the curves do what they say, and only the oracle looks at test scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handmade import ACCURACY, ERROR, record
+
+from mtlbench.errors import UsageError
+from mtlbench.record import Evaluation, MetricInfo, ObjectiveInfo, Record
+from mtlbench.runs import Measure, Run
+from mtlbench.selection import Rule, choose, merit
+
+CURVES = [
+    ({"left": 90.0, "right": 80.0}, {"left": 91.0, "right": 81.0}),  # mean of validation 85
+    ({"left": 88.0, "right": 84.0}, {"left": 87.0, "right": 83.0}),  # 86: the best
+    ({"left": 84.0, "right": 88.0}, {"left": 99.0, "right": 99.0}),  # 86: as good, but later
+    ({"left": 70.0, "right": 85.0}, {"left": 60.0, "right": 86.0}),
+]
+
+
+def chosen(made: Record, rule: str = "best-val") -> list[float]:
+    return choose(Run.of(made), Rule.parse(rule)).test.tolist()
+
+
+def test_the_epoch_with_the_best_mean_validation_score_counts_and_the_earliest_of_equals() -> None:
+    assert chosen(record(curves=CURVES)) == [87.0, 83.0]
+    assert choose(Run.of(record(curves=CURVES)), Rule("best-val")).val.tolist() == [88.0, 84.0]
+
+
+def test_lower_is_better_where_the_metric_says_so() -> None:
+    assert chosen(record(curves=CURVES, metric=ERROR)) == [60.0, 86.0]
+
+
+def test_separate_models_are_selected_apart() -> None:
+    made = record("single_task", curves=CURVES, separate=True)
+    assert chosen(made) == [91.0, 99.0]
+    assert chosen(made, "oracle") == [99.0, 99.0]
+
+
+def test_last_and_the_mean_over_the_last_evaluations() -> None:
+    made = record(curves=CURVES)
+    assert chosen(made, "last") == [60.0, 86.0]
+    assert chosen(made, "mean-last-2") == [(99.0 + 60.0) / 2, (99.0 + 86.0) / 2]
+    assert chosen(made, "mean-last-1") == chosen(made, "last")
+
+
+def test_test_scores_never_select_unless_an_oracle_is_asked_for() -> None:
+    worse = record(curves=[(val, {"left": -test["left"], "right": 7.0}) for val, test in CURVES])
+    assert chosen(worse)[0] == -87.0
+    assert chosen(worse, "mean-last-4")[0] == -(91 + 87 + 99 + 60) / 4
+    assert chosen(worse, "oracle")[0] == -60.0
+    assert chosen(record(curves=CURVES), "oracle") == [99.0, 99.0]
+
+
+def test_a_run_that_is_too_short_for_a_rule_is_named() -> None:
+    with pytest.raises(UsageError, match=r"mean-last-5 needs 5 evaluations and somewhere.json has 4"):
+        choose(Run.of(record(curves=CURVES), Path("somewhere.json")), Rule.parse("mean-last-5"))
+
+
+@pytest.mark.parametrize("text", ["best", "mean-last", "mean-last-0", "mean-last-x", "best-test", ""])
+def test_unknown_rules_are_refused_with_those_there_are(text: str) -> None:
+    with pytest.raises(UsageError, match="best-val, last, mean-last-N"):
+        Rule.parse(text)
+
+
+@pytest.mark.parametrize("text", ["best-val", "last", "mean-last-10", "oracle"])
+def test_a_rule_is_written_as_it_is_read(text: str) -> None:
+    assert str(Rule.parse(text)) == text
+
+
+def test_where_metrics_differ_units_have_no_say() -> None:
+    def measures(unit: str) -> list[Measure]:
+        return [Measure("seg", "miou", "%", True, True), Measure("depth", "error", unit, False, True)]
+
+    scores = np.array([[40.0, 0.50], [41.0, 0.52], [38.0, 0.47], [0.0, 0.01]])
+    centimetres = scores * [1, 100]
+    assert merit(scores, measures("m")).argsort().tolist() == merit(centimetres, measures("cm")).argsort().tolist()
+    assert merit(scores, measures("m")).argmax() == 2  # 5 % worse than the first and 6 % better
+    assert merit(scores, measures("m")).argmin() == 3  # a score of zero is never chosen
+
+
+def test_only_the_main_metric_of_an_objective_selects() -> None:
+    def scores(first: float, second: float) -> dict[str, dict[str, float]]:
+        return {"a": {"accuracy": first, "nll": second}}
+
+    nll = MetricInfo(name="nll", higher_is_better=False, unit="")
+    made = record(
+        objectives=(ObjectiveInfo(name="a", metrics=(ACCURACY, nll)),),
+        evaluations=tuple(
+            Evaluation(epoch=e, step=e, losses={}, scores={"val": scores(x, y), "test": scores(x, y)})
+            for e, (x, y) in enumerate([(80.0, 0.1), (90.0, 0.9)], 1)
+        ),
+    )
+    assert chosen(made) == [90.0, 0.9]
