@@ -32,16 +32,27 @@ class Across:
 def across(boards: Sequence[Leaderboard], options: Options | None = None) -> list[Across]:
     """A table for each regime and kind of data with leaderboards of at least two tasks that have a reference row.
 
-    Embedded and real data never share a table.
+    Embedded and real data never share a table. Of several protocols of one variant, its own one counts.
     """
     options = options or Options()
-    kinds: dict[tuple[str, int | None, str], list[Leaderboard]] = {}
+    kinds: dict[tuple[str, int | None, str], dict[tuple[str, str], Leaderboard]] = {}
     for board in boards:
         if board.delta is not None:
-            kinds.setdefault((_data(board), board.budget, str(board.rule)), []).append(board)
-    return [
-        _across(kind, chosen, options) for (kind, _, _), chosen in sorted(kinds.items(), key=_name) if len(chosen) > 1
-    ]
+            tasks = kinds.setdefault((_data(board), board.budget, str(board.rule)), {})
+            place = board.task, board.variant
+            if place not in tasks or _is_default(board):
+                tasks[place] = board
+    ordered = sorted(kinds.items(), key=_name)
+    return [_across(kind, [*tasks.values()], options) for (kind, _, _), tasks in ordered if len(tasks) > 1]
+
+
+def _is_default(board: Leaderboard) -> bool:
+    """Whether the protocol is the variant's own, unchanged: of several, this one stands for the task."""
+    try:
+        data = task_data(board.task)
+        return data.protocols[data.variants[board.variant].protocol].label == board.protocol
+    except (UsageError, KeyError):
+        return False
 
 
 def _name(item: tuple[tuple[str, int | None, str], object]) -> tuple[str, int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from mtlbench.config import identity, unsearched
 from mtlbench.record import RECORD, CellInfo
 from mtlbench.runs import Absent, Collection, Run
-from mtlbench.tuning import TRIAL_SEEDS
+from mtlbench.tuning import TRIAL_SEEDS, winner
 
 NOT_COMPARED = ("mtlbench",)
 """Packages whose versions may differ in one table: of the suite itself, commits tell more."""
@@ -30,6 +30,8 @@ class Setting:
     """Seed -> finished run."""
     missing: dict[int, str] = field(default_factory=dict)
     """Seed -> why there is no run."""
+    reruns: dict[int, dict[int, Run]] = field(default_factory=dict)
+    """In the tuned regime: trial -> seed -> run; of more than one trial where another was the best in the past."""
     trials: dict[int, Run] = field(default_factory=dict)
     """In the tuned regime: trial -> finished run."""
     missing_trials: dict[int, str] = field(default_factory=dict)
@@ -86,44 +88,34 @@ def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
     """
     warnings: list[str] = []
     grids: dict[tuple[Any, ...], Grid] = {}
-    trials: list[Run] = []
-    for run in _once(collection.runs, warnings):
-        if run.cell.tuning is not None and run.cell.tuning.is_trial:
-            trials.append(run)
-        else:
+    runs = [*_once(collection.runs, warnings)]
+    failed = [(absent, absent.cell) for absent in collection.absent if absent.cell is not None]
+    for run in runs:
+        if run.cell.tuning is None:
             _setting(grids, run.cell, run.label, allow_mixed).runs[run.cell.seed] = run
-    failed_trials: list[tuple[CellInfo, str, str]] = []
-    unknown: list[Absent] = []
-    for absent in collection.absent:
-        if absent.cell is None:
-            unknown.append(absent)
-            continue
-        reason = f"{absent.status}: {absent.reason} ({absent.path})"
-        label = absent.label
-        if absent.cell.tuning is not None and absent.cell.tuning.is_trial:
-            failed_trials.append((absent.cell, label, reason))
-        else:
-            _setting(grids, absent.cell, label, allow_mixed).missing[absent.cell.seed] = reason
-    for run in trials:
-        for setting in _tuned(grids, run.cell, run.label):
+        elif not run.cell.tuning.is_trial:
+            reruns = _setting(grids, run.cell, run.label, allow_mixed).reruns
+            reruns.setdefault(run.cell.tuning.trial, {})[run.cell.seed] = run
+    for absent, cell in failed:
+        if not _is_trial(cell):
+            _setting(grids, cell, absent.label, allow_mixed).missing[cell.seed] = absent.why
+    for run in runs:
+        for setting in _searches(grids, run.cell, run.label):
             setting.trials[_trial(run.cell)] = run
-    for cell, label, reason in failed_trials:
-        for setting in _tuned(grids, cell, label):
-            setting.missing_trials[_trial(cell)] = reason
-    for absent in unknown:
-        if not _place(absent, grids.values()):
-            warnings.append(f"{absent.status}: {absent.reason} ({absent.path})")
+    for absent, cell in failed:
+        for setting in _searches(grids, cell, absent.label):
+            setting.missing_trials[_trial(cell)] = absent.why
+    for grid in grids.values():
+        for setting in grid.settings.values():
+            _take_reruns(setting, warnings)
+    for absent in collection.absent:
+        if absent.cell is None and not _place(absent, grids.values()):
+            warnings.append(absent.why)
     names = Counter((g.task, g.variant, g.protocol, g.budget) for g in grids.values())
     for grid in grids.values():
         grid.ambiguous = names[grid.task, grid.variant, grid.protocol, grid.budget] > 1
         _distinct_labels(grid)
-        for setting in grid.settings.values():
-            for seed in grid.seeds:
-                if seed not in setting.runs and seed not in setting.missing:
-                    setting.missing[seed] = f"missing: no {RECORD} in {_folder(setting, seed)}"
-            for trial in range(grid.budget or 0):
-                if trial not in setting.trials and trial not in setting.missing_trials:
-                    setting.missing_trials[trial] = f"missing: no {RECORD}"
+        _note_missing(grid)
     ordered = sorted(grids.values(), key=lambda g: (g.task, g.variant, g.protocol, g.budget or 0, g.digest))
     return Sorted(ordered, warnings)
 
@@ -205,8 +197,10 @@ def _setting(grids: dict[tuple[Any, ...], Grid], cell: CellInfo, label: str, all
     return grid.settings[setting]
 
 
-def _tuned(grids: Mapping[tuple[Any, ...], Grid], cell: CellInfo, label: str) -> Iterator[Setting]:
-    """The settings whose reruns a trial may have been selected for: one for each budget."""
+def _searches(grids: Mapping[tuple[Any, ...], Grid], cell: CellInfo, label: str) -> Iterator[Setting]:
+    """If the cell is a trial, the settings whose reruns it may have been selected for: one for each budget."""
+    if not _is_trial(cell):
+        return
     own, digest = _digest(cell)
     for grid in grids.values():
         same = (grid.task, grid.variant, grid.digest or digest) == (cell.task, cell.variant, digest)
@@ -214,9 +208,41 @@ def _tuned(grids: Mapping[tuple[Any, ...], Grid], cell: CellInfo, label: str) ->
             yield grid.settings.setdefault(own, Setting(label, cell.method, cell))
 
 
+def _is_trial(cell: CellInfo) -> bool:
+    return cell.tuning is not None and cell.tuning.is_trial
+
+
 def _trial(cell: CellInfo) -> int:
     assert cell.tuning is not None
     return cell.tuning.trial
+
+
+def _take_reruns(setting: Setting, warnings: list[str]) -> None:
+    """Of the reruns of several trials, those of the best one count."""
+    if not setting.reruns:
+        return
+    best = winner(setting.trials.values())
+    counts = _trial(best.cell) if best else -1
+    if counts not in setting.reruns:
+        counts = max(setting.reruns, key=lambda trial: len(setting.reruns[trial]))
+    setting.runs = setting.reruns[counts]
+    setting.cell = next(iter(setting.runs.values())).cell
+    setting.missing = {seed: why for seed, why in setting.missing.items() if seed not in setting.runs}
+    for trial, runs in setting.reruns.items():
+        if trial != counts:
+            path = next(iter(runs.values())).path
+            warnings.append(f"{path} and others are reruns of trial {trial}, which is not the best; they do not count.")
+
+
+def _note_missing(grid: Grid) -> None:
+    """Every seed that another method has, and every trial of the budget."""
+    for setting in grid.settings.values():
+        for seed in grid.seeds:
+            if seed not in setting.runs:
+                setting.missing.setdefault(seed, f"missing: no {RECORD} in {_folder(setting, seed)}")
+        for trial in range(grid.budget or 0):
+            if trial not in setting.trials:
+                setting.missing_trials.setdefault(trial, f"missing: no {RECORD}")
 
 
 def _folder(setting: Setting, seed: int) -> Path:
@@ -242,13 +268,10 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
         return False
     seed = int(number)
     there = [g for g in grids if (g.task, g.variant) == (task, variant)]
-    reason = f"{absent.status}: {absent.reason}"
-    if str(folder) not in reason:
-        reason += f" ({folder})"
     for grid in there:
         for setting in (s for s in grid.settings.values() if s.method == method):
             if identity(setting.cell.model_copy(update={"seed": seed}).canonical()) == absent.id:
-                setting.missing[seed] = reason
+                setting.missing[seed] = absent.why
                 return True
     for grid in there:
         first = next(iter(grid.settings.values())).cell
@@ -259,12 +282,12 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
         if tuned and seed >= TRIAL_SEEDS:
             own = [s for s in grid.settings.values() if s.method == method]
             for setting in own[:1] if len(own) == 1 else ():
-                setting.missing_trials.setdefault(seed - TRIAL_SEEDS, reason)
+                setting.missing_trials.setdefault(seed - TRIAL_SEEDS, absent.why)
                 return True
             continue
         cell = first.model_copy(update={"method": method, "parameters": {}, "seed": seed})
         unknown = grid.settings.setdefault(f"unknown {method}", Setting(f"{method} (settings unknown)", method, cell))
-        unknown.missing[seed] = reason
+        unknown.missing[seed] = absent.why
         return True
     return False
 

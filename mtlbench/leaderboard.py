@@ -12,7 +12,7 @@ from mtlbench.costs import costs
 from mtlbench.entries import BASELINE, Entry, entry
 from mtlbench.errors import unknown
 from mtlbench.grids import Grid, mixture, sort
-from mtlbench.notes import Facts, footnotes
+from mtlbench.notes import Facts, footnotes, missing
 from mtlbench.published import published_rows
 from mtlbench.runs import Collection, Measure, Run
 from mtlbench.selection import Rule
@@ -94,9 +94,7 @@ def report(collection: Collection, options: Options | None = None) -> Report:
             continue
         board = _leaderboard(grid, mixed, options)
         made.boards.append(board)
-        made.warnings += [
-            f"{grid.task}/{grid.variant}: {note.text}" for note in board.table.notes if note.kind == "warning"
-        ]
+        made.warnings += [f"{grid.task}/{grid.variant}: {text}" for text in missing(board.entries)]
     labels = {e.label for board in made.boards for e in board.entries}
     if options.against is not None and labels and options.against not in labels:
         raise unknown("row", options.against, labels, "--against takes the label of a row.")

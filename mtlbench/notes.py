@@ -193,13 +193,16 @@ def _winners(entries: Sequence[Entry]) -> list[Note]:
     return notes
 
 
-def _missing(entries: Sequence[Entry]) -> list[Note]:
+def missing(entries: Sequence[Entry]) -> list[str]:
+    """What has no result, and why; the most and the rest summed up."""
     told = [f"{e.label}, seed {seed}: {reason}" for e in entries for seed, reason in e.missing]
     told += [f"{e.label}, trial {trial}: {reason}" for e in entries for trial, reason in e.missing_trials]
-    notes = [Note(text, "warning") for text in told[:MOST_WARNINGS]]
-    if len(told) > MOST_WARNINGS:
-        notes.append(Note(f"and {len(told) - MOST_WARNINGS} more such cells.", "warning"))
-    return notes
+    more = len(told) - MOST_WARNINGS
+    return told if more <= 0 else [*told[:MOST_WARNINGS], f"and {more} more such cells."]
+
+
+def _missing(entries: Sequence[Entry]) -> list[Note]:
+    return [Note(text, "warning") for text in missing(entries)]
 
 
 def _seeds(count: int) -> str:

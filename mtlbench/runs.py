@@ -98,6 +98,12 @@ class Absent:
     label: str = ""
     """The method with what differs from its defaults, where the cell is known."""
 
+    @property
+    def why(self) -> str:
+        """`diverged: loss is nan (results/.../failure.json)`; it always names the file or folder."""
+        said = f"{self.status}: {self.reason}"
+        return said if str(self.path) in said else f"{said} ({self.path})"
+
 
 @dataclass
 class Collection:

@@ -19,7 +19,7 @@ import torch
 import mtlbench
 from mtlbench import registry
 from mtlbench.config import parse
-from mtlbench.record import Record
+from mtlbench.record import Record, cells
 from mtlbench.training import run_cell
 
 TINY = Path(__file__).resolve().parent / "plugins" / "tiny.py"
@@ -159,6 +159,11 @@ def command(commands: Commands, tmp_path: Path) -> Callable[..., Finished]:
 def curves(results: Path) -> dict[str, Any]:
     """What must be equal between two runs of one grid: by cell, its curves and the method's report."""
     return {r.id: (r.label, r.evaluations, r.diagnostics) for r in mtlbench.records(results)}
+
+
+def failures(results: Path) -> list[Record]:
+    """The records of the cells that failed."""
+    return [s.record for s in cells(results) if s.record is not None and s.status != "finished"]
 
 
 def files(folder: Path, pattern: str = "*") -> list[Path]:

@@ -24,11 +24,12 @@ def record(
     words: str = "",
     protocol: dict[str, Any] | None = None,
     cell: Cell | None = None,
+    task: str = "multimnist",
     **changes: Any,
 ) -> Record:
     """A finished record by hand; `curves` holds, by epoch, validation and test scores of each objective."""
     if cell is None:
-        (cell,) = parse([f"method={method}", "task=multimnist", f"seed={seed}", *words.split()]).cells
+        (cell,) = parse([f"method={method}", f"task={task}", f"seed={seed}", *words.split()]).cells
     content = cell.canonical()
     content["protocol"].update(protocol or {})
     curves = curves or [({"left": 1.0, "right": 2.0}, {"left": 3.0, "right": 4.0})]

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import curves, files
+from conftest import curves, failures, files
 
 import mtlbench
 from mtlbench import launch
 from mtlbench.config import parse
 from mtlbench.errors import UsageError
 from mtlbench.launch import Event, run_grid
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, Record, Unreadable, load, scan
+from mtlbench.record import CHECKPOINT, FAILURE, RECORD, Record, Unreadable, load
 from mtlbench.storage import locked
 
 
@@ -25,7 +25,7 @@ def test_cells_that_fail_are_rows_with_reasons_and_stop_no_others(
     result = command(words)
     assert result.code == 1
     assert "3 of 4 cells failed" in result.output
-    failed = {r.status: r.reason for r in scan(tmp_path / "results").failed}
+    failed = {r.status: r.reason for r in failures(tmp_path / "results")}
     assert set(failed) == {"error", "diverged", "oom"}
     assert failed["error"].startswith("RuntimeError: the fifth step")
     assert failed["oom"] == "tried to allocate 7 TiB"
@@ -33,7 +33,7 @@ def test_cells_that_fail_are_rows_with_reasons_and_stop_no_others(
     assert [r.cell.variant for r in mtlbench.records(tmp_path / "results")] == ["plain"]
     table = command("table task=tiny --format md").output
     assert "| uniform | 0/1 |" in table
-    assert "- uniform, seed 0: error: RuntimeError: the fifth step fails | always\n" in table
+    assert "- uniform, seed 0: error: RuntimeError: the fifth step fails | always (results/tiny/raises/" in table
     (log,) = files(tmp_path / "results" / "tiny" / "raises", "log.txt")
     assert "Traceback" in log.read_text()
 
@@ -41,7 +41,7 @@ def test_cells_that_fail_are_rows_with_reasons_and_stop_no_others(
     before = {p: p.stat().st_ino for p in files(tmp_path, RECORD)}
     again = command(words, TINY_HEALTHY="1")
     assert again.code == 1
-    assert {r.status for r in scan(tmp_path / "results").failed} == {"diverged"}
+    assert {r.status for r in failures(tmp_path / "results")} == {"diverged"}
     assert len(mtlbench.records(tmp_path / "results")) == 3
     assert "skipped" in again.output
     assert {p: p.stat().st_ino for p in before} == before
@@ -91,7 +91,7 @@ def test_a_worker_that_dies_is_an_error_on_disk_too(tiny: Path, tmp_path: Path) 
     )
     outcomes = run_grid(f"method=dies task=tiny results={tmp_path / 'results'}", [tiny, plugin])
     assert [o.status for o in outcomes] == ["error"]
-    (failed,) = scan(tmp_path / "results").failed
+    (failed,) = failures(tmp_path / "results")
     assert "was killed" in failed.reason
 
 
@@ -160,6 +160,6 @@ def test_run_refuses_what_is_not_one_free_cell(tiny: Path, tmp_path: Path) -> No
 def test_run_tells_why_a_cell_failed_and_keeps_the_reason(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"diverged: .*objective 1"):
         mtlbench.run(f"method=uniform task=tiny/diverges results={tmp_path}")
-    (failed,) = scan(tmp_path).failed
+    (failed,) = failures(tmp_path)
     assert isinstance(failed, Record)
     assert failed.status == "diverged"

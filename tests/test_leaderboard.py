@@ -227,7 +227,7 @@ def test_another_row_can_be_compared_with() -> None:
     assert next(c for c in table.columns if c.key == "difference").title == "mean accuracy vs mgda"
     assert value(table, "gradvac", "difference").mean > 20
     assert value(table, "mgda", "time.ratio").mean == 1.0
-    with pytest.raises(UsageError, match="'mgd'. Did you mean 'mgda'"):
+    with pytest.raises(UsageError, match=r"'mgd'\. Did you mean 'mgda'"):
         of(grid(), against="mgd")
 
 
@@ -577,6 +577,39 @@ def test_missing_trials_and_a_winner_that_is_none_are_told() -> None:
     table = only(of(without)).table
     assert "uniform, trial 1: missing" in notes(table)
     assert "uniform: trial 1 was rerun, but trial 0 is the best on validation now" in notes(table)
+
+
+def test_reruns_of_a_trial_that_is_no_longer_the_best_do_not_count() -> None:
+    trials = parse(["method=uniform", "task=multimnist", "tune=4"]).cells
+    merits = [80.0, 90.0, 70.0, 60.0]
+    made = [
+        record(cell=c, curves=[({"left": x, "right": x}, {"left": x, "right": x})])
+        for c, x in zip(trials, merits, strict=True)
+    ]
+    old = [
+        record(cell=c, curves=[({"left": 1.0, "right": 1.0}, {"left": 1.0, "right": 1.0})])
+        for c in reruns(trials[0], 4, range(5))
+    ]
+    new = [
+        record(cell=c, curves=[({"left": 2.0, "right": 2.0}, {"left": 2.0, "right": 2.0})])
+        for c in reruns(trials[1], 4, range(3))
+    ]
+    report_of = of([*made, *old, *new])
+    table = only(report_of).table
+    assert row(table, "uniform").count == "3"
+    assert value(table, "uniform", LEFT).mean == 2.0
+    assert "reruns of trial 0, which is not the best" in report_of.warnings[0]
+
+
+def test_an_interrupted_rerun_is_a_missing_seed_of_its_setting(tmp_path: Path) -> None:
+    paths = save(tuned("uniform", [80, 90, 70, 60], [79.0, 80.0, 81.0]), tmp_path)
+    paths[-1].rename(paths[-1].with_name("log.txt"))
+    paths[0].write_text("{")
+    made = read(tmp_path)
+    (board,) = made.boards
+    assert row(board.table, "uniform").count == "2/3"
+    assert any("uniform, seed 2: interrupted" in w and str(paths[-1].parent) in w for w in made.warnings)
+    assert any("uniform, trial 0: unreadable" in w and str(paths[0]) in w for w in made.warnings)
 
 
 def test_a_fixed_hyper_parameter_makes_a_tuned_row_of_its_own() -> None:

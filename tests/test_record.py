@@ -13,7 +13,7 @@ import pytest
 
 import mtlbench
 from mtlbench.config import parse
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Unreadable, load, scan
+from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Unreadable, cells, load
 from mtlbench.storage import locked
 
 
@@ -93,9 +93,9 @@ def test_a_broken_record_is_named_and_never_counts(place: Path, tmp_path: Path, 
     with pytest.raises(Unreadable, match=says) as error:
         load(place / RECORD)
     assert str(place / RECORD) in str(error.value)
-    found = scan(tmp_path / "results")
-    assert (found.finished, found.failed, found.running, found.interrupted) == ([], [], [], [])
-    assert len(found.unreadable) == 1
+    (found,) = cells(tmp_path / "results")
+    assert (found.status, found.path, found.record) == ("unreadable", place / RECORD, None)
+    assert says in found.reason
     with pytest.warns(UserWarning, match="not a whole record"):
         assert mtlbench.records(tmp_path / "results") == []
 
@@ -137,12 +137,15 @@ def test_a_scan_tells_finished_running_interrupted_and_failed_apart(place: Path,
     (folders["4"] / "log.txt").touch()
     with locked(folders["3"]) as mine:
         assert mine
-        found = scan(results)
-    assert [r.label for r in found.finished] == ["gradvac(beta=0.1)"]
-    assert found.running == [folders["3"]]
-    assert found.interrupted == [folders["1"], folders["4"]]
-    assert [r.status for r in found.failed] == ["diverged"]
-    assert scan(tmp_path / "nowhere") == scan(tmp_path / "nothing")
+        found = {state.path: (state.status, state.record and state.record.label) for state in cells(results)}
+    assert found == {
+        place / RECORD: ("finished", "gradvac(beta=0.1)"),
+        folders["1"]: ("interrupted", None),
+        folders["2"] / FAILURE: ("diverged", "uniform"),
+        folders["3"]: ("running", None),
+        folders["4"]: ("interrupted", None),
+    }
+    assert not [*cells(tmp_path / "nowhere")]
 
 
 def test_saving_a_finished_record_removes_what_it_makes_obsolete(train: Callable[..., Record], tmp_path: Path) -> None:
