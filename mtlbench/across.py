@@ -108,6 +108,8 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Acros
         against = options.against or BASELINE
         if against in scores:
             columns.append(_against(against, compared, values, turn, options))
+            if len(boards) >= statistics.RANK_TEST_TASKS:
+                columns.append(_signed_ranks(against, scores, values))
         notes.append(_rank_test(table.T))
     order = sorted(
         found, key=lambda label: -np.mean([x.mean() for x in scores[label]]) if label in scores else math.inf
@@ -194,6 +196,17 @@ def _against(against: str, pairs: _Pairs, values: dict[str, dict[str, Value]], t
         if d.n:
             low, high = sorted((turn * d.low, turn * d.high))
             values[label][column.key] = Value(turn * d.mean, Interval(turn * d.mean, low, high, d.n), p=_tested(p))
+    return column
+
+
+def _signed_ranks(against: str, scores: dict[str, list[Array]], values: dict[str, dict[str, Value]]) -> Column:
+    """Whether a method differs from the baseline, judged by ranks of tasks instead of seeds."""
+    column = Column("signed_rank", f"signed-rank p vs {against}", digits=3, about="over tasks; Holm-adjusted")
+    means = {label: np.array([x.mean() for x in tasks]) for label, tasks in scores.items()}
+    others = [label for label in scores if label != against]
+    found = [statistics.signed_rank_test(means[label], means[against]) for label in others]
+    for label, p in zip(others, statistics.holm(found), strict=True):
+        values[label][column.key] = Value(p)
     return column
 
 

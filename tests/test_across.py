@@ -115,6 +115,10 @@ def test_ranks_are_tested_from_ten_tasks_on() -> None:
         return "\n".join(note.text for note in only(over(grid(tasks, GAINS))).table.notes)
 
     assert "No rank test: it is made from 10 tasks on, and these are 9." in said(9)
+    assert not values(only(over(grid(9, GAINS))), "signed_rank")
+    p = values(only(over(grid(10, GAINS))), "signed_rank")
+    assert p["gradvac"] == pytest.approx(2 * 2 / 2**10)  # better on all ten tasks; of two hypotheses, Holm doubles it
+    assert p["mgda"] > p["gradvac"]
     assert "Rank test (Friedman, 3 methods on 10 tasks): p = " in said(10)
 
 

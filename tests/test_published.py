@@ -13,7 +13,7 @@ from mtlbench.published import Result, Source, published, published_protocols, p
 from mtlbench.registry import task_class, tasks
 from mtlbench.statistics import delta_m, mean_ranks, measure_weights
 
-NASH, FAMO, DBMTL = read(Path(__file__).parent / "data" / "published-nyuv2.yaml")
+NASH, FAMO, DBMTL = read(Path(__file__).parent / "fixtures" / "published-nyuv2.yaml")
 TABLE_A = [*NASH.rows, *FAMO.rows]
 TABLE_B = [*DBMTL.rows]
 COLUMNS = list(TABLE_A[0].values)
