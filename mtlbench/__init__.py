@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mtlbench.record import Record, records
     from mtlbench.registry import method, register_method, register_task
     from mtlbench.search import Choice, Range
+    from mtlbench.tables import leaderboards
     from mtlbench.task import Metric, Objective, Task
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOME = {
     "register_task": "registry",
     "Choice": "search",
     "Range": "search",
+    "leaderboards": "tables",
     "Metric": "task",
     "Objective": "task",
     "Task": "task",
@@ -60,6 +62,7 @@ __all__ = [
     "Record",
     "Task",
     "UsageError",
+    "leaderboards",
     "method",
     "records",
     "register_method",

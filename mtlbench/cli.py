@@ -212,6 +212,9 @@ def _table(options: argparse.Namespace) -> int:
         ),
     )
     errors = _console(stderr=True)
+    if not tables.all and not tables.report.refused:
+        _tell(errors, tables)
+        raise UsageError("No cell that fits has a result yet. `mtlbench status` tells what there is.")
     form = {"latex": "tex"}.get(options.format, options.format)
     if options.out is None and form == "terminal":
         _show_tables(tables)

@@ -12,8 +12,8 @@ from mtlbench.entries import REFERENCE
 from mtlbench.errors import UsageError
 from mtlbench.grids import protocol_label
 from mtlbench.leaderboard import Options, Report, report
-from mtlbench.record import CellInfo
-from mtlbench.runs import Absent, Collection
+from mtlbench.record import CellInfo, cells
+from mtlbench.runs import Absent, Collection, collect
 from mtlbench.table import Table
 
 FILTERS = ("task", "method", "protocol", "seed", "regime")
@@ -39,6 +39,11 @@ def make(collection: Collection, options: Options | None = None) -> Tables:
     """All tables of `collection`; raises `UsageError` for options that fit nothing there."""
     made = report(collection, options)
     return Tables(made, across(made.boards, options))
+
+
+def leaderboards(results: str | Path = "results", options: Options | None = None) -> Tables:
+    """All tables of the records below `results`, as `mtlbench table` makes them."""
+    return make(collect(cells(Path(results))), options)
 
 
 def choose(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collection:

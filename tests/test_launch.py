@@ -33,7 +33,10 @@ def test_cells_that_fail_are_rows_with_reasons_and_stop_no_others(
     assert [r.cell.variant for r in mtlbench.records(tmp_path / "results")] == ["plain"]
     table = command("table task=tiny --format md").output
     assert "| uniform | 0/1 |" in table
-    assert "- **Warning:** uniform, seed 0: error: RuntimeError: the fifth step fails \\| always (results/tiny/raises/" in table
+    assert (
+        "- **Warning:** uniform, seed 0: error: RuntimeError: the fifth step fails \\| always (results/tiny/raises/"
+        in table
+    )
     (log,) = files(tmp_path / "results" / "tiny" / "raises", "log.txt")
     assert "Traceback" in log.read_text()
 

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import handmade_table
 import pytest
+from handmade import constant
 
 from mtlbench.rendering.files import write_all
 from mtlbench.rendering.plain import one_line
-from tests import handmade_table
+from mtlbench.runs import Collection, Run
+from mtlbench.tables import make, write
 
 TABLE = handmade_table.table()
 HOSTILE = handmade_table.hostile()
@@ -104,6 +107,19 @@ def page(browser: Browser) -> Browser:
 def clean_console(browser: Browser) -> Iterator[None]:
     yield
     assert browser.driver.get_log("browser") == []
+
+
+def test_the_page_of_a_real_leaderboard_sorts_and_holds_its_figures(browser: Browser) -> None:
+    scores = {"single_task": 95.0, "uniform": 90.0, "gradvac": 92.0, "mgda": 91.0, "pcgrad": 89.0}
+    records = [r for method, x in scores.items() for r in constant(method, [(x, 80.0), (x + 1, 81.0), (x - 1, 79.5)])]
+    write(make(Collection([Run.of(r) for r in records])), browser.folder / "real")
+    address = browser.open("real/leaderboards/multimnist-digits-digits-1.html")
+    assert browser.labels() == ["single_task", "gradvac", "mgda", "uniform", "pcgrad"]
+    browser.sort("left")
+    browser.sort("left")
+    assert browser.labels() == ["single_task", "pcgrad", "uniform", "mgda", "gradvac"]
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [address]
+    assert browser.run("return [...document.images].map(i => i.naturalWidth > 0)") == [True] * 4
 
 
 METHODS = ["gradvac(beta=0.01)", "imtl", "pcgrad", "mgda(normalize=loss+,solver=frank_wolfe)", "uniform"]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import handmade_table
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -26,7 +27,6 @@ from mtlbench.rendering.files import write_all
 from mtlbench.rendering.plain import one_line
 from mtlbench.table import Note, Table
 from mtlbench.terminal import show_table
-from tests import handmade_table
 
 
 def terminal(table: Table, width: int = 160) -> str:

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from handmade import constant, record, save
 
+import mtlbench
+from mtlbench.config import parse
+from mtlbench.leaderboard import Options
 from mtlbench.record import Provenance, Record
 
 SCORES = [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)]
@@ -163,6 +166,21 @@ def test_what_must_not_be_mixed_is_refused_with_the_other_tables_shown(command: 
     marked = command("table --allow-mixed")
     assert marked.code == 0
     assert "mgda†" in marked.output
+
+
+def test_trials_alone_make_no_table_and_that_is_said(command: Command, tmp_path: Path) -> None:
+    trials = parse(["method=uniform", "task=multimnist", "tune=2"]).cells
+    save([record(cell=cell) for cell in trials], tmp_path / "results")
+    told = command("table")
+    assert told.code == 2
+    assert "mtlbench status" in told.output
+    assert "digits@1 trials" in command("status").output
+
+
+def test_the_same_tables_are_there_in_python(results: Path) -> None:
+    tables = mtlbench.leaderboards(results, Options(selection="last"))
+    assert [table.slug for table in tables.all][1] == "multimnist-mnist-cpu-1-last"
+    assert tables.all[0].facts["selection"] == "last (official: best-val)"
 
 
 def test_what_is_missing_is_warned_of_in_every_format(command: Command, results: Path) -> None:
