@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from mtlbench.errors import UsageError, unknown
-from mtlbench.protocol import Protocol, resolve
+from mtlbench.protocol import Protocol, protocol_folder, resolve
 from mtlbench.registry import methods, tasks
 from mtlbench.search import Space, Tuning
 
@@ -84,8 +84,8 @@ class Cell:
 
     def folder(self, results: Path) -> Path:
         """Where the cell's record stands under `results`."""
-        regime = ("-tuned" if self.tuning else "") + ("-modified" if self.protocol.modified else "")
-        protocol = f"{self.protocol.name}@{self.protocol.version}{regime}"
+        p = self.protocol
+        protocol = protocol_folder(p.name, p.version, p.modified, self.tuning is not None)
         return results / self.task / self.variant / protocol / self.method / f"seed{self.seed}-{self.id}"
 
 

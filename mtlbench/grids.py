@@ -127,7 +127,7 @@ def mixture(grid: Grid) -> dict[str, dict[str, list[Run]]]:
     """
     by_name: dict[str, dict[str, list[Run]]] = {}
     for setting in grid.settings.values():
-        content = f"{protocol_label(setting.cell)} (content {content_digest(setting.cell)})"
+        content = f"{setting.cell.protocol_label} (content {content_digest(setting.cell)})"
         for run in setting.runs.values():
             told = {"protocol": content, "data": run.provenance.data_digest[:12], **run.provenance.packages}
             for name, value in told.items():
@@ -138,12 +138,6 @@ def mixture(grid: Grid) -> dict[str, dict[str, list[Run]]]:
         for name, values in by_name.items()
         if len(values) > 1
     }
-
-
-def protocol_label(cell: CellInfo) -> str:
-    """`cpu@1`, with the overridden keys if any."""
-    p = cell.protocol
-    return f"{p['name']}@{p['version']}" + "".join(f"+{k}={v}" for k, v in sorted(p["modified"].items()))
 
 
 def content_digest(cell: CellInfo) -> str:
@@ -185,7 +179,7 @@ def _once(runs: Iterable[Run], warnings: list[str]) -> Iterator[Run]:
 
 
 def _setting(grids: dict[tuple[Any, ...], Grid], cell: CellInfo, label: str, allow_mixed: bool) -> Setting:
-    name = protocol_label(cell)
+    name = cell.protocol_label
     setting, digest = _digest(cell)
     budget = cell.tuning.budget if cell.tuning else None
     key: tuple[Any, ...] = (cell.task, cell.variant, name, budget, digest)
@@ -275,11 +269,9 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
                 return True
     for grid in there:
         first = next(iter(grid.settings.values())).cell
-        tuned, modified = grid.budget is not None, bool(first.protocol["modified"])
-        name = f"{first.protocol['name']}@{first.protocol['version']}{'-tuned' * tuned}{'-modified' * modified}"
-        if name != protocol:
+        if first.protocol_folder != protocol:
             continue
-        if tuned and seed >= TRIAL_SEEDS:
+        if grid.budget is not None and seed >= TRIAL_SEEDS:
             own = [s for s in grid.settings.values() if s.method == method]
             for setting in own[:1] if len(own) == 1 else ():
                 setting.missing_trials.setdefault(seed - TRIAL_SEEDS, absent.why)
@@ -298,7 +290,7 @@ def _distinct_labels(grid: Grid) -> None:
     for key, setting in grid.settings.items():
         same.setdefault(setting.label, []).append((key, setting))
     for settings in same.values():
-        versions = {protocol_label(setting.cell) for _, setting in settings}
+        versions = {setting.cell.protocol_label for _, setting in settings}
         for key, setting in settings if len(settings) > 1 else ():
             distinct = len(versions) == len(settings)
-            setting.label += f" ({protocol_label(setting.cell) if distinct else key})"
+            setting.label += f" ({setting.cell.protocol_label if distinct else key})"

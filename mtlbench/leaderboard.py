@@ -19,6 +19,8 @@ from mtlbench.selection import Rule
 from mtlbench.table import Column, Note, Row, Table, Value
 
 MARKS = "†‡§¶"
+MANY = 6
+"""Objectives; of more than these, single scores stand after the columns that sum them up."""
 
 Cells = dict[str, dict[str, Value]]
 """Row label -> column key -> value."""
@@ -128,7 +130,9 @@ def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], optio
     for label, values in cost_values.items():
         cells[label].update(values)
 
-    delta = next((q for q in found if q.column.key == "delta_m"), None)
+    if sum(m.main for m in measures) > MANY:  # then what sums them up comes first
+        single = {q.column.key for q in found} - {"mean", "delta_m"}
+        columns.sort(key=lambda column: column.key in single)
     facts = Facts(
         grid=grid,
         rule=rule,
@@ -137,7 +141,7 @@ def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], optio
         baseline=baseline.label if baseline else None,
         reference=reference,
         convention=options.convention,
-        has_delta=delta is not None,
+        has_delta=any(q.column.key == "delta_m" for q in found),
         metrics=len(measures),
         pool=len(methods),
         summary=summary.column.title if summary else None,

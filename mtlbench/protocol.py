@@ -81,8 +81,17 @@ class Protocol(Strict):
     @property
     def label(self) -> str:
         """`cpu@1`, and the overridden keys if any: `cpu@1+epochs=2`."""
-        changes = "".join(f"+{key}={value}" for key, value in sorted(self.modified.items()))
-        return f"{self.name}@{self.version}{changes}"
+        return protocol_label(self.name, self.version, self.modified)
+
+
+def protocol_label(name: str, version: int, modified: Mapping[str, Any]) -> str:
+    """`cpu@1`, and the overridden keys if any: `cpu@1+epochs=2`."""
+    return f"{name}@{version}" + "".join(f"+{key}={value}" for key, value in sorted(modified.items()))
+
+
+def protocol_folder(name: str, version: int, modified: Mapping[str, Any], tuned: bool) -> str:
+    """The folder of a protocol's cells: `cpu@1`, `cpu@1-tuned`, `cpu@1-modified`, `cpu@1-tuned-modified`."""
+    return f"{name}@{version}{'-tuned' if tuned else ''}{'-modified' if modified else ''}"
 
 
 class Variant(Strict):

@@ -15,7 +15,7 @@ import pydantic
 
 from mtlbench.config import identity, method_label, setting
 from mtlbench.errors import UsageError
-from mtlbench.protocol import Strict
+from mtlbench.protocol import Strict, protocol_folder, protocol_label
 from mtlbench.search import Tuning
 from mtlbench.storage import is_locked, write_atomically
 
@@ -110,6 +110,17 @@ class CellInfo(Strict):
         return self.model_dump(exclude=None if self.tuning else {"tuning"})
 
     @property
+    def protocol_label(self) -> str:
+        """`cpu@1`, with the overridden keys if any."""
+        return protocol_label(self.protocol["name"], self.protocol["version"], self.protocol["modified"])
+
+    @property
+    def protocol_folder(self) -> str:
+        """The folder between those of the variant and of the method."""
+        p = self.protocol
+        return protocol_folder(p["name"], p["version"], p["modified"], self.tuning is not None)
+
+    @property
     def setting(self) -> str:
         """What seeds, trials and reruns of one setting have in common, as a hash."""
         return setting(self.canonical())
@@ -155,8 +166,7 @@ class Record(Strict):
     @property
     def protocol_label(self) -> str:
         """`cpu@1`, with the overridden keys if any."""
-        p = self.cell.protocol
-        return f"{p['name']}@{p['version']}" + "".join(f"+{k}={v}" for k, v in sorted(p["modified"].items()))
+        return self.cell.protocol_label
 
     def save(self, folder: Path) -> None:
         """Write the record (or the failure) of a cell and remove what it makes obsolete.

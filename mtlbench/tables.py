@@ -10,7 +10,6 @@ from typing import Any
 from mtlbench.across import Across, across
 from mtlbench.entries import REFERENCE
 from mtlbench.errors import UsageError
-from mtlbench.grids import protocol_label
 from mtlbench.leaderboard import Options, Report, report
 from mtlbench.record import CellInfo, cells
 from mtlbench.runs import Absent, Collection, collect
@@ -76,7 +75,7 @@ def choose(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collect
         return all(told[key] & values for key, values in asked.items())
 
     def cell_fits(cell: CellInfo) -> bool:
-        label = protocol_label(cell)
+        label = cell.protocol_label
         trial = cell.tuning is not None and cell.tuning.is_trial
         protocol = {cell.protocol["name"], label}
         seed = None if trial else cell.seed

@@ -92,9 +92,7 @@ def save(records: Iterable[Record], results: Path) -> list[Path]:
     paths = []
     for made in records:
         c = made.cell
-        regime = ("-tuned" if c.tuning else "") + ("-modified" if c.protocol["modified"] else "")
-        protocol = f"{c.protocol['name']}@{c.protocol['version']}{regime}"
-        folder = results / c.task / c.variant / protocol / c.method / f"seed{c.seed}-{made.id}"
+        folder = results / c.task / c.variant / c.protocol_folder / c.method / f"seed{c.seed}-{made.id}"
         folder.mkdir(parents=True)
         made.save(folder)
         paths.append(folder / (RECORD if made.status == "finished" else FAILURE))

@@ -628,3 +628,42 @@ def test_budgets_have_tables_of_their_own_and_share_trials() -> None:
     made = of([*trials, *finals])
     assert [board.budget for board in made.boards] == [4, 8]
     assert not made.warnings
+
+
+def test_with_many_objectives_what_sums_them_up_stands_first() -> None:
+    def made(method: str, names: int) -> Record:
+        scores = {f"l{k}": {"accuracy": float(k + len(method))} for k in range(names)}
+        return record(
+            method,
+            objectives=tuple(ObjectiveInfo(name=name, metrics=(ACCURACY,)) for name in scores),
+            evaluations=(Evaluation(epoch=1, step=1, losses={}, scores={"val": scores, "test": scores}),),
+        )
+
+    def keys(names: int) -> list[str]:
+        given = [made(method, names) for method in ("single_task", "uniform", "gradvac")]
+        return [column.key for column in only(of(given)).table.columns]
+
+    assert keys(6)[0] == "l0.accuracy"
+    assert keys(7)[:3] == ["mean", "delta_m", "rank"]
+    assert keys(7)[-7:] == [f"l{k}.accuracy" for k in range(7)]
+    assert sorted(keys(7)) == sorted([*keys(6), "l6.accuracy"])
+
+
+def test_noise_that_base_and_method_share_by_seed_is_no_noise_of_delta_m() -> None:
+    base = [(80.0, 50.0), (84.0, 52.5), (76.0, 47.5)]
+    gained = [(1.1 * x, 1.1 * y) for x, y in base]
+    same = [*constant("single_task", base), *constant("uniform", gained)]
+    other = [
+        r
+        if r.cell.method == "uniform"
+        else record("single_task", r.cell.seed + 3, [({"left": x, "right": y}, {"left": x, "right": y})])
+        for r, (x, y) in zip(same, base * 2, strict=True)
+    ]
+    widths = []
+    for given in (same, other):
+        found = value(only(of(given)).table, "uniform", "delta_m")
+        assert found.mean == pytest.approx(10.0)
+        assert found.interval is not None
+        widths.append(found.interval.high - found.interval.low)
+    assert widths[0] == pytest.approx(0.0, abs=1e-6)
+    assert widths[1] > 10
