@@ -233,18 +233,27 @@ def _note_missing(grid: Grid) -> None:
     for setting in grid.settings.values():
         for seed in grid.seeds:
             if seed not in setting.runs:
-                setting.missing.setdefault(seed, f"missing: no {RECORD} in {_folder(setting, seed)}")
-        for trial in range(grid.budget or 0):
-            if trial not in setting.trials:
-                setting.missing_trials.setdefault(trial, f"missing: no {RECORD}")
+                setting.missing.setdefault(seed, _why_missing(grid, setting, seed))
+        if setting.trials or setting.reruns:
+            for trial in set(range(grid.budget or 0)) - {*setting.trials}:
+                setting.missing_trials.setdefault(trial, f"missing: no {RECORD} in {_folder(grid, setting)}")
 
 
-def _folder(setting: Setting, seed: int) -> Path:
-    """Where the record of a missing seed would be, as far as its siblings tell."""
-    sibling = next(iter(setting.runs.values()), None)
-    cell = setting.cell.model_copy(update={"seed": seed})
-    name = f"seed{seed}-{identity(cell.canonical())}"
-    return sibling.path.parent.parent / name if sibling else Path(setting.method) / name
+def _why_missing(grid: Grid, setting: Setting, seed: int) -> str:
+    folder = _folder(grid, setting)
+    if grid.budget is not None and not setting.reruns:
+        done = len(setting.trials)
+        return f"missing: {done} of {grid.budget} trials are finished, and none was rerun ({folder})"
+    name = f"seed{seed}-{identity(setting.cell.model_copy(update={'seed': seed}).canonical())}"
+    return f"missing: no {RECORD} in {folder / name}"
+
+
+def _folder(grid: Grid, setting: Setting) -> Path:
+    """The folder of the setting's method, as far as records in the grid tell where it is."""
+    runs = (run for s in grid.settings.values() for run in (*s.runs.values(), *s.trials.values()))
+    path = next((run.path for run in runs), None)
+    protocol = path.parents[2] if path is not None and len(path.parents) > 2 else Path(setting.cell.protocol_folder)
+    return protocol / setting.method
 
 
 def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
@@ -253,18 +262,13 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
     The folder's name holds the seed and the identity, so that a setting whose cell with this seed has this identity
     is the one. A cell that fits no setting is a row of its own in the table of its folder's task and protocol.
     """
-    folder = absent.path if absent.path.suffix == "" else absent.path.parent
-    if len(folder.parts) < 5:
+    if absent.cell_folder is None:
         return False
-    task, variant, protocol, method = folder.parts[-5:-1]
-    number = folder.name.removeprefix("seed").partition("-")[0]
-    if not number.isdigit():
-        return False
-    seed = int(number)
+    task, variant, protocol, method, seed = absent.cell_folder
     there = [g for g in grids if (g.task, g.variant) == (task, variant)]
     for grid in there:
         for setting in (s for s in grid.settings.values() if s.method == method):
-            if identity(setting.cell.model_copy(update={"seed": seed}).canonical()) == absent.id:
+            if absent.id in _identities(grid, setting, seed):
                 setting.missing[seed] = absent.why
                 return True
     for grid in there:
@@ -273,8 +277,8 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
             continue
         if grid.budget is not None and seed >= TRIAL_SEEDS:
             own = [s for s in grid.settings.values() if s.method == method]
-            for setting in own[:1] if len(own) == 1 else ():
-                setting.missing_trials.setdefault(seed - TRIAL_SEEDS, absent.why)
+            if len(own) == 1:
+                own[0].missing_trials.setdefault(seed - TRIAL_SEEDS, absent.why)
                 return True
             continue
         cell = first.model_copy(update={"method": method, "parameters": {}, "seed": seed})
@@ -282,6 +286,16 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
         unknown.missing[seed] = absent.why
         return True
     return False
+
+
+def _identities(grid: Grid, setting: Setting, seed: int) -> set[str]:
+    """Of the setting's cell with this seed; in the tuned regime, of the reruns of any of its trials."""
+    cells = [setting.cell, *(run.cell for run in setting.trials.values())]
+    found = set()
+    for cell in cells:
+        tuning = cell.tuning and cell.tuning.model_copy(update={"budget": grid.budget})
+        found.add(identity(cell.model_copy(update={"seed": seed, "tuning": tuning}).canonical()))
+    return found
 
 
 def _distinct_labels(grid: Grid) -> None:

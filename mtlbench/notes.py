@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mtlbench.commands import commands, spans
 from mtlbench.comparison import DeltaConvention
 from mtlbench.entries import BASELINE, Entry
 from mtlbench.grids import Grid
@@ -61,15 +62,14 @@ def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
     if not any(entry.runs for entry in entries):
         return _missing(entries)
     said = [_scores(facts), *_selection(facts), _bold(facts, entries), *_delta(facts), *_ranks(facts)]
-    said += [*_difference(facts), *_search(facts, entries), _cost(facts, entries), _provenance(entries)]
+    said += [
+        *_difference(facts),
+        *_search(facts, entries),
+        _cost(facts, entries),
+        _provenance(entries),
+        *_commands(facts, entries),
+    ]
     return [*(Note(text) for text in said if text), *_dirty(entries), *_winners(entries), *_missing(entries)]
-
-
-def spans(seeds: Sequence[int]) -> str:
-    """`0..4`, or the numbers one by one where they have gaps."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}..{seeds[-1]}"
-    return ", ".join(map(str, seeds))
 
 
 def _scores(facts: Facts) -> str:
@@ -95,10 +95,8 @@ def _selection(facts: Facts) -> list[str]:
 
 def _bold(facts: Facts, entries: Sequence[Entry]) -> str:
     alpha = f"{100 * (1 - facts.level):.4g} %"
-    text = (
-        "Bold: cannot be told apart from the best of its column "
-        f"(tests paired by seed, Holm-adjusted over methods, at {alpha})."
-    )
+    tests = "by repetitions of search and seeds" if facts.grid.budget else "tests paired by seed"
+    text = f"Bold: cannot be told apart from the best of its column ({tests}, Holm-adjusted over methods, at {alpha})."
     if max(len(e.runs) for e in entries) < 2:
         text += " With one seed nothing can be told apart."
     return text
@@ -172,6 +170,11 @@ def _provenance(entries: Sequence[Entry]) -> str:
     if days:
         parts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
     return f"Made by {'; '.join(parts)}."
+
+
+def _commands(facts: Facts, entries: Sequence[Entry]) -> list[str]:
+    cells = [entry.runs[0].cell for entry in entries if entry.runs]
+    return [f"Command: {command}" for command in commands(cells, facts.grid.seeds)]
 
 
 def _dirty(entries: Sequence[Entry]) -> list[Note]:

@@ -99,6 +99,16 @@ class Absent:
     """The method with what differs from its defaults, where the cell is known."""
 
     @property
+    def cell_folder(self) -> tuple[str, str, str, str, int] | None:
+        """Task, variant, protocol's folder, method and seed, as the cell's folder tells them; None if it does not."""
+        folder = self.path.parent if self.path.suffix else self.path
+        number = folder.name.removeprefix("seed").partition("-")[0]
+        if len(folder.parts) < 5 or not number.isdigit():
+            return None
+        task, variant, protocol, method = folder.parts[-5:-1]
+        return task, variant, protocol, method, int(number)
+
+    @property
     def why(self) -> str:
         """`diverged: loss is nan (results/.../failure.json)`; it always names the file or folder."""
         said = f"{self.status}: {self.reason}"

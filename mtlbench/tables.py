@@ -84,10 +84,9 @@ def choose(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collect
     def absent_fits(absent: Absent) -> bool:
         if absent.cell is not None:
             return cell_fits(absent.cell)
-        folder = absent.path if absent.path.suffix == "" else absent.path.parent
-        if len(folder.parts) < 5:
+        if absent.cell_folder is None:
             return True
-        task, variant, protocol, method = folder.parts[-5:-1]
+        task, variant, protocol, method, _ = absent.cell_folder
         label = protocol.removesuffix("-modified").removesuffix("-tuned")
         return fits(task, variant, {label, label.partition("@")[0]}, method, None, "-tuned" in protocol)
 

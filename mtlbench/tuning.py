@@ -32,7 +32,7 @@ def trials(settings: Sequence[Cell], given: Iterable[str], count: int) -> list[C
     Raises:
         UsageError: nothing to search, or a value of a search space that the method does not allow.
     """
-    given = set(given)
+    given = {key for key in given if "." in key}  # not `protocol`, which names one
     made = []
     for _, group in itertools.groupby(settings, key=lambda cell: (cell.task, cell.variant, cell.protocol)):
         bases = [_base(cell, given) for cell in group]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from handmade import ACCURACY, constant, failed, record, save
+from scipy import stats
 
 from mtlbench.comparison import DeltaConvention
 from mtlbench.config import parse
@@ -62,6 +63,12 @@ SCORES = {
 
 def grid(*methods: str) -> list[Record]:
     return [r for method in methods or SCORES for r in constant(method, SCORES[method])]
+
+
+def ttest(one: str, other: str) -> float:
+    """The p-value of the paired t test on means over objectives."""
+    means = [np.mean(SCORES[method], axis=1) for method in (one, other)]
+    return float(stats.ttest_rel(*means).pvalue)
 
 
 # --- scores and intervals
@@ -205,9 +212,8 @@ def test_the_difference_to_the_baseline_is_paired_by_seed_and_adjusted() -> None
     mean = [(a + b) / 2 - (c + d) / 2 for (a, b), (c, d) in zip(SCORES["gradvac"], SCORES["uniform"], strict=True)]
     found = value(table, "gradvac", "difference")
     assert found.mean == pytest.approx(plain.fmean(mean))
-    t = plain.fmean(mean) / (plain.stdev(mean) / math.sqrt(3))
-    assert found.p is not None
-    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6)  # t of 2 degrees of freedom, closed form
+    assert found.p == pytest.approx(ttest("gradvac", "uniform"))
+    assert value(table, "mgda", "difference").p == pytest.approx(2 * ttest("mgda", "uniform"))  # the smaller of two
     assert "difference" not in row(table, "uniform").values
     assert "difference" not in row(table, "single_task").values
 
@@ -569,6 +575,29 @@ def test_the_interval_of_a_tuned_method_includes_its_search() -> None:
     found = value(only(of([*(r for r in wide if r), other])).table, "uniform", LEFT).interval
     assert found is not None
     assert found.low < 61
+
+
+def test_the_winner_is_judged_by_validation_in_tables_too() -> None:
+    trials = parse(["method=uniform", "task=multimnist", "tune=4"]).cells
+    val, test = [80.0, 90.0, 70.0, 60.0], [99.0, 10.0, 50.0, 70.0]
+    made = [
+        record(cell=c, curves=[({"left": x, "right": x}, {"left": y, "right": y})])
+        for c, x, y in zip(trials, val, test, strict=True)
+    ]
+    board = only(of([*made, *(record(cell=c) for c in reruns(trials[1], 4, [0, 1]))]))
+    assert "was rerun, but" not in notes(board.table)
+    search = board.entries[0].search
+    assert search is not None
+    assert search.merit.tolist() == val
+    assert search.scores[:, 0].tolist() == test
+
+
+def test_a_search_without_reruns_is_a_row_that_says_how_far_it_is() -> None:
+    (*trials, _, _) = tuned("gradvac", [80, 90, 70, 60], [79.0, 80.0])
+    made = of([*trials[:3], *tuned("uniform", [80, 90, 70, 60], [79.0, 80.0])])
+    table = only(made).table
+    assert row(table, "gradvac").count == "0/2"
+    assert "gradvac, seed 1: missing: 3 of 4 trials are finished, and none was rerun" in notes(table)
 
 
 def test_missing_trials_and_a_winner_that_is_none_are_told() -> None:
