@@ -69,7 +69,13 @@ def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
         _provenance(entries),
         *_commands(facts, entries),
     ]
-    return [*(Note(text) for text in said if text), *_dirty(entries), *_winners(entries), *_missing(entries)]
+    return [
+        *(Note(text) for text in said if text),
+        *_dirty(entries),
+        *_twins(entries),
+        *_winners(entries),
+        *_missing(entries),
+    ]
 
 
 def _scores(facts: Facts) -> str:
@@ -180,6 +186,18 @@ def _commands(facts: Facts, entries: Sequence[Entry]) -> list[str]:
 def _dirty(entries: Sequence[Entry]) -> list[Note]:
     dirty = sum(bool(run.provenance.dirty) for e in entries for run in e.runs)
     return [Note(f"{dirty} records were made with uncommitted changes.", "warning")] if dirty else []
+
+
+def _twins(entries: Sequence[Entry]) -> list[Note]:
+    """Rows with the very same scores: one of them may not do what its name says."""
+    same: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for entry in (e for e in entries if e.runs):
+        same.setdefault((entry.seeds, entry.scores.tobytes()), []).append(entry.label)
+    return [
+        Note(f"{' and '.join(labels)} have the same scores to the last digit on every seed.", "warning")
+        for labels in same.values()
+        if len(labels) > 1
+    ]
 
 
 def _winners(entries: Sequence[Entry]) -> list[Note]:

@@ -104,10 +104,13 @@ def write(tables: Tables, folder: Path) -> list[Path]:
     from mtlbench import figures
     from mtlbench.rendering.files import FOLDER, write_all
 
-    drawn: dict[str, list[Path]] = {}
+    drawn = {board.table.slug: figures.draw_all(board) for board in tables.report.boards}
+    drawn |= {table.table.slug: figures.draw_across(table) for table in tables.across}
     place = folder / FOLDER / "figures"
-    for board in tables.report.boards:
-        drawn[board.table.slug] = figures.save(figures.draw_all(board), place, board.table.slug)
-    for table in tables.across:
-        drawn[table.table.slug] = figures.save(figures.draw_across(table), place, table.table.slug)
-    return [*(path for paths in drawn.values() for path in paths), *write_all(tables.all, folder, drawn)]
+    try:
+        files = {slug: figures.save(named, place, slug) for slug, named in drawn.items()}
+    except OSError as error:
+        raise UsageError(
+            f"Figures cannot be written to {place}: {error.strerror}. Name another folder: --out DIR."
+        ) from error
+    return [*(path for paths in files.values() for path in paths), *write_all(tables.all, folder, files)]

@@ -446,6 +446,13 @@ def test_a_copied_record_is_counted_once(results: tuple[Path, dict[tuple[str, in
     assert any("second record" in w for w in made.warnings)
 
 
+def test_rows_with_the_very_same_scores_are_told() -> None:
+    given = [*constant("uniform", SCORES["uniform"]), *constant("pcgrad", SCORES["uniform"]), *grid("gradvac")]
+    (said,) = [note for note in only(of(given)).table.notes if "same scores" in note.text]
+    assert said.text.startswith("pcgrad and uniform have the same scores")
+    assert "same scores" not in notes(only(of(grid())).table)
+
+
 def test_many_missing_cells_are_summed_up() -> None:
     given = [record(seed=s) for s in range(60)] + [record("gradvac", seed=0)]
     table = only(of(given)).table

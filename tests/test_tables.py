@@ -83,9 +83,12 @@ def test_a_choice_of_methods_keeps_the_base_row_and_a_choice_of_seeds_holds_for_
         ("--level 95", "95 is not allowed: a level is between 0 and 1"),
         ("--format csv", "A CSV file holds one table"),
         ("results=nowhere", "nothing yet"),
+        ("--out in_the_way/site", "cannot be written to in_the_way/site/leaderboards/figures: Not a directory"),
+        ("--out in_the_way/table.md", "in_the_way/table.md cannot be written: File exists"),
     ],
 )
 def test_bad_words_are_refused_and_say_what_is_allowed(command: Command, results: Path, words: str, says: str) -> None:
+    (results.parent / "in_the_way").touch()
     told = command(f"table {words}")
     assert told.code == 2
     assert says in " ".join(told.output.split())
