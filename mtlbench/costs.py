@@ -19,12 +19,12 @@ def costs(entries: Sequence[Entry], baseline: Entry | None) -> tuple[list[Column
     values: dict[str, dict[str, Value]] = {e.label: {} for e in entries}
     against = baseline.label if baseline else ""
     columns = []
-    for key, title, digits, measured in (
-        ("time", "ms/step", 1, _milliseconds),
-        ("memory", "MB", 0, _megabytes),
+    for key, what, title, digits, measured in (
+        ("milliseconds_per_step", "time", "ms/step", 1, _milliseconds),
+        ("peak_megabytes", "memory", "MB", 0, _megabytes),
     ):
-        absolute = Column(f"{key}.{title}", title, False, digits=digits)
-        ratio = Column(f"{key}.ratio", f"{key} / {against}", False, suffix="x", about="on the same host")
+        absolute = Column(key, title, False, digits=digits)
+        ratio = Column(f"{what}_ratio", f"{what} / {against}", False, suffix="x", about="on the same host")
         columns += [absolute, ratio] if baseline else [absolute]
         for e in (e for e in entries if e.runs):
             values[e.label][absolute.key] = Value(statistics.median(map(measured, e.runs)))
@@ -32,7 +32,7 @@ def costs(entries: Sequence[Entry], baseline: Entry | None) -> tuple[list[Column
             if found is not None:
                 values[e.label][ratio.key] = Value(found)
     if any(e.search for e in entries):
-        column = Column("search.minutes", "search [min]", False, digits=1, about="training time of all trials")
+        column = Column("search_minutes", "search [min]", False, digits=1, about="training time of all trials")
         columns.append(column)
         for e in entries:
             if e.search:
