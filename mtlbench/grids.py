@@ -52,13 +52,25 @@ class Grid:
     settings: dict[str, Setting] = field(default_factory=dict)
     ambiguous: bool = False
     """Whether another grid has the same name but another content of the protocol."""
+    apart: tuple[str, ...] = ()
+    """Other versions or contents of the same protocol, whose cells are not mixed with these."""
 
     @property
     def place(self) -> str:
         """`multimnist/mnist, protocol cpu@1, tuned on 8 trials`."""
         regime = f", tuned on {self.budget} trials" if self.budget else ""
-        content = f" (content {self.digest})" if self.ambiguous else ""
-        return f"{self.task}/{self.variant}, protocol {self.protocol}{content}{regime}"
+        return f"{self.task}/{self.variant}, protocol {self.protocol_name}{regime}"
+
+    @property
+    def protocol_name(self) -> str:
+        """The label, and a digest of the content where labels are not enough."""
+        return f"{self.protocol} (content {self.digest})" if self.ambiguous else self.protocol
+
+    @cached_property
+    def family(self) -> tuple[Any, ...]:
+        """What versions of one protocol have in common."""
+        p = next(iter(self.settings.values())).cell.protocol
+        return self.task, self.variant, p["name"], str(p["modified"]), self.budget
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -114,6 +126,9 @@ def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
     names = Counter((g.task, g.variant, g.protocol, g.budget) for g in grids.values())
     for grid in grids.values():
         grid.ambiguous = names[grid.task, grid.variant, grid.protocol, grid.budget] > 1
+    for grid in grids.values():
+        versions = [g for g in grids.values() if g is not grid and g.family == grid.family]
+        grid.apart = tuple(sorted(g.protocol_name for g in versions))
         _distinct_labels(grid)
         _note_missing(grid)
     ordered = sorted(grids.values(), key=lambda g: (g.task, g.variant, g.protocol, g.budget or 0, g.digest))
