@@ -161,7 +161,7 @@ def _status(options: argparse.Namespace) -> int:
                 failed.append(state)
         else:
             parts = state.path.relative_to(results).parts
-            key = ("/".join(parts[:2]), *parts[2:4])
+            key = ("/".join(parts[:2]), parts[2].replace("-tuned", " tuned"), *parts[3:4])
         by_status = counts.setdefault(key, {})
         by_status[state.status] = by_status.get(state.status, 0) + 1
     if not counts and not unreadable:

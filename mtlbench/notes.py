@@ -71,6 +71,7 @@ def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
     ]
     return [
         *(Note(text) for text in said if text),
+        *_apart(facts),
         *_dirty(entries),
         *_twins(entries),
         *_winners(entries),
@@ -181,6 +182,12 @@ def _provenance(entries: Sequence[Entry]) -> str:
 def _commands(facts: Facts, entries: Sequence[Entry]) -> list[str]:
     cells = [entry.runs[0].cell for entry in entries if entry.runs]
     return [f"Command: {command}" for command in commands(cells, facts.grid.seeds)]
+
+
+def _apart(facts: Facts) -> list[Note]:
+    others = facts.grid.apart
+    text = f"Not mixed with {', '.join(others)}: other contents of the protocol have tables of their own."
+    return [Note(text, "warning")] if others else []
 
 
 def _dirty(entries: Sequence[Entry]) -> list[Note]:

@@ -478,6 +478,8 @@ def test_protocols_that_differ_never_share_a_table(other: dict[str, Any]) -> Non
     assert [len(board.table.rows) for board in made.boards] == [2, 2]
     assert len({board.table.title for board in made.boards}) == 2
     assert len({board.table.slug for board in made.boards}) == 2
+    versions = "words" not in other
+    assert all(("Not mixed with" in notes(board.table)) == versions for board in made.boards)
 
 
 def provenance(**changes: Any) -> Provenance:
