@@ -12,7 +12,7 @@ from mtlbench import statistics
 from mtlbench.comparison import DeltaConvention
 from mtlbench.entries import BASELINE, Entry
 from mtlbench.errors import UsageError
-from mtlbench.leaderboard import Leaderboard, Options
+from mtlbench.leaderboard import Cells, Leaderboard, Options
 from mtlbench.protocol import task_data
 from mtlbench.runs import Array
 from mtlbench.statistics import Interval
@@ -78,45 +78,14 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Acros
                 found.setdefault(e.label, [None] * len(boards))[place] = e if e.runs else None
     everywhere = {label: [e for e in row if e] for label, row in found.items() if all(row)}
     scores = {label: [_delta(b, e) for b, e in zip(boards, row, strict=True)] for label, row in everywhere.items()}
-    turn = -1.0 if options.convention.negative else 1.0
-    values: dict[str, dict[str, Value]] = {label: {} for label in found}
-    compared = _Pairs(boards, everywhere)
-
-    columns = [_column(f"task{i}", name, options.convention) for i, name in enumerate(names)]
-    for place, column in enumerate(columns):
-        for label, entries in found.items():
-            if (own := entries[place]) is not None:
-                interval = statistics.t_interval(turn * _delta(boards[place], own), options.level)
-                values[label][column.key] = Value(interval.mean, interval)
-    iqm, mean = _column("iqm", "IQM Δm [%]", options.convention), _column("mean", "mean Δm [%]", options.convention)
-    columns += [iqm, mean]
-    good = _as_good_as_the_best(scores, compared, options.level)
-    for label, tasks in scores.items():
-        turned = [turn * x for x in tasks]
-        middle = statistics.interquartile_mean(turned, options.level, generator=np.random.default_rng(0))
-        plain = statistics.stratified_mean(turned, options.level)
-        values[label][iqm.key] = Value(middle.mean, middle)
-        values[label][mean.key] = Value(plain.mean, plain, best=label in good)
-    ranked: list[str] = list(scores)
-    notes: list[Note] = []
-    if len(ranked) > 1:
-        table = np.array([[x.mean() for x in scores[label]] for label in ranked])
-        column = Column("rank", f"rank of {len(ranked)}", False, about="mean rank over tasks; depends on the pool")
-        columns.append(column)
-        for label, rank in zip(ranked, statistics.mean_ranks(table, np.ones(len(boards))), strict=True):
-            values[label][column.key] = Value(float(rank))
-        against = options.against or BASELINE
-        if against in scores:
-            columns.append(_against(against, compared, values, turn, options))
-            if len(boards) >= statistics.RANK_TEST_TASKS:
-                columns.append(_signed_ranks(against, scores, values))
-        notes.append(_rank_test(table.T))
-    order = sorted(
-        found, key=lambda label: -np.mean([x.mean() for x in scores[label]]) if label in scores else math.inf
-    )
-    rows = tuple(
+    values: Cells = {label: {} for label in found}
+    columns = _single(boards, names, found, values, options)
+    columns += _aggregates(scores, _Pairs(boards, everywhere), values, options)
+    means = {label: float(np.mean([x.mean() for x in tasks])) for label, tasks in scores.items()}
+    order = sorted(found, key=lambda label: -means.get(label, -math.inf))
+    rows = [
         Row(label, "method", values[label], sum(e is not None for e in found[label]), len(boards)) for label in order
-    )
+    ]
     missing = [
         Note(f"{label}: no result on {name}, so nothing over all tasks.", "warning")
         for label in order
@@ -124,15 +93,14 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Acros
         if e is None
     ]
     budget = boards[0].budget
-    regime = f", tuned on {budget} trials" if budget else ""
     done, asked = sum(row.n for row in rows), len(rows) * len(boards)
     made = Table(
         slug=f"across-{kind}-data" + (f"-tuned{budget}" if budget else ""),
-        title=f"{len(boards)} tasks on {kind} data{regime}",
+        title=f"{len(boards)} tasks on {kind} data" + (f", tuned on {budget} trials" if budget else ""),
         incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
         columns=tuple(columns),
-        rows=rows,
-        notes=(*_about(options, budget), *notes, *missing),
+        rows=tuple(rows),
+        notes=(*_about(options, budget), *_rank_test(scores), *missing),
         facts={
             "tasks": "; ".join(names),
             "regime": f"tuned, {budget} trials per method" if budget else "fixed",
@@ -146,14 +114,65 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Acros
     return Across(made, tuple(boards), scores)
 
 
+def _single(
+    boards: Sequence[Leaderboard],
+    names: Sequence[str],
+    found: dict[str, list[Entry | None]],
+    values: Cells,
+    options: Options,
+) -> list[Column]:
+    """Delta-m on each task."""
+    columns = [_column(f"task{place}", name, options.convention) for place, name in enumerate(names)]
+    for label, entries in found.items():
+        for board, column, e in zip(boards, columns, entries, strict=True):
+            if e is not None:
+                interval = statistics.t_interval(_turn(options) * _delta(board, e), options.level)
+                values[label][column.key] = Value(interval.mean, interval)
+    return columns
+
+
+def _aggregates(scores: dict[str, list[Array]], pairs: _Pairs, values: Cells, options: Options) -> list[Column]:
+    """Over all tasks: interquartile mean, mean, rank, differences to the baseline."""
+    iqm, mean = _column("iqm", "IQM Δm [%]", options.convention), _column("mean", "mean Δm [%]", options.convention)
+    good = _as_good_as_the_best(scores, pairs, options.level)
+    for label, tasks in scores.items():
+        turned = [_turn(options) * x for x in tasks]
+        middle = statistics.interquartile_mean(turned, options.level, generator=np.random.default_rng(0))
+        plain = statistics.stratified_mean(turned, options.level)
+        values[label][iqm.key] = Value(middle.mean, middle)
+        values[label][mean.key] = Value(plain.mean, plain, best=label in good)
+    columns = [iqm, mean]
+    if len(scores) > 1:
+        columns.append(_ranks(scores, values))
+        against = options.against or BASELINE
+        if against in scores:
+            columns.append(_against(against, pairs, values, options))
+            if len(pairs.boards) >= statistics.RANK_TEST_TASKS:
+                columns.append(_signed_ranks(against, scores, values))
+    return columns
+
+
+def _ranks(scores: dict[str, list[Array]], values: Cells) -> Column:
+    column = Column("rank", f"rank of {len(scores)}", False, about="mean rank over tasks; depends on the pool")
+    means = _means(scores)
+    for label, rank in zip(scores, statistics.mean_ranks(means, np.ones(means.shape[1])), strict=True):
+        values[label][column.key] = Value(float(rank))
+    return column
+
+
+def _means(scores: dict[str, list[Array]]) -> Array:
+    """(R, T)."""
+    return np.array([[x.mean() for x in tasks] for tasks in scores.values()])
+
+
+def _turn(options: Options) -> float:
+    return -1.0 if options.convention.negative else 1.0
+
+
 def _delta(board: Leaderboard, e: Entry) -> Array:
     """(n,): Delta-m of each seed, positive = better."""
     assert board.delta is not None
     return board.delta.of(e.scores)
-
-
-def _worst_last(tasks: Sequence[Array] | None) -> float:
-    return -float(np.mean([x.mean() for x in tasks])) if tasks else math.inf
 
 
 def _column(key: str, title: str, convention: DeltaConvention) -> Column:
@@ -188,8 +207,9 @@ def _as_good_as_the_best(scores: dict[str, list[Array]], pairs: _Pairs, level: f
     return {best} | {label for label, p in zip(others, adjusted, strict=True) if not p < 1 - level}
 
 
-def _against(against: str, pairs: _Pairs, values: dict[str, dict[str, Value]], turn: float, options: Options) -> Column:
+def _against(against: str, pairs: _Pairs, values: Cells, options: Options) -> Column:
     column = Column("difference", f"mean Δm vs {against}", not options.convention.negative, signed=True)
+    turn = _turn(options)
     others = [label for label in pairs.entries if label != against]
     found = [pairs.difference(label, against, options.level) for label in others]
     for label, d, p in zip(others, found, statistics.holm([d.p for d in found]), strict=True):
@@ -199,10 +219,10 @@ def _against(against: str, pairs: _Pairs, values: dict[str, dict[str, Value]], t
     return column
 
 
-def _signed_ranks(against: str, scores: dict[str, list[Array]], values: dict[str, dict[str, Value]]) -> Column:
+def _signed_ranks(against: str, scores: dict[str, list[Array]], values: Cells) -> Column:
     """Whether a method differs from the baseline, judged by ranks of tasks instead of seeds."""
     column = Column("signed_rank", f"signed-rank p vs {against}", digits=3, about="over tasks; Holm-adjusted")
-    means = {label: np.array([x.mean() for x in tasks]) for label, tasks in scores.items()}
+    means = dict(zip(scores, _means(scores), strict=True))
     others = [label for label in scores if label != against]
     found = [statistics.signed_rank_test(means[label], means[against]) for label in others]
     for label, p in zip(others, statistics.holm(found), strict=True):
@@ -214,14 +234,16 @@ def _tested(p: float) -> float | None:
     return None if math.isnan(p) else p
 
 
-def _rank_test(table: Array) -> Note:
-    least = statistics.RANK_TEST_TASKS
+def _rank_test(scores: dict[str, list[Array]]) -> list[Note]:
+    if len(scores) < 2:
+        return []
+    table, least = _means(scores).T, statistics.RANK_TEST_TASKS
     if len(table) < least:
-        return Note(f"No rank test: it is made from {least} tasks on, and these are {len(table)}.")
+        return [Note(f"No rank test: it is made from {least} tasks on, and these are {len(table)}.")]
     p = statistics.rank_test(table)
     if p is None:
-        return Note("No rank test: it needs three methods.")
-    return Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")
+        return [Note("No rank test: it needs three methods.")]
+    return [Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")]
 
 
 def _about(options: Options, budget: int | None) -> list[Note]:

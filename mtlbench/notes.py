@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mtlbench.commands import commands, spans
 from mtlbench.comparison import DeltaConvention
@@ -153,10 +154,25 @@ def _search(facts: Facts, entries: Sequence[Entry]) -> list[str]:
             spaces.append((entry.label, own, [key for key in tuning.space if key not in own]))
     shared = ", ".join(key.removeprefix("protocol.") for key in spaces[0][2]) if spaces else ""
     owns = "; ".join(f"{label}: {', '.join(own)}" for label, own, _ in spaces if own)
+    chosen = [f"{e.label}: {_selected(e)}" for e in entries if e.runs]
     return [
         f"Tuned: {facts.grid.budget} trials for every method, at the same points of the protocol's space ({shared})"
-        f"{f' and of its own ({owns})' if owns else ''}; the best on validation was rerun on fresh seeds."
+        f"{f' and of its own ({owns})' if owns else ''}; the best on validation was rerun on fresh seeds.",
+        f"Selected: {'; '.join(chosen)}.",
     ]
+
+
+def _selected(entry: Entry) -> str:
+    """`optimizer.lr=0.003, method.beta=0.1`: the values that the search found."""
+    cell = entry.runs[0].cell
+    words = []
+    for key in cell.tuning.space if cell.tuning else ():
+        room, *path = key.split(".")
+        value: Any = cell.parameters if room == "method" else cell.protocol
+        for part in path:
+            value = value[part]
+        words.append(f"{key.removeprefix('protocol.')}={value}")
+    return ", ".join(words)
 
 
 def _cost(facts: Facts, entries: Sequence[Entry]) -> str:

@@ -566,6 +566,9 @@ def test_a_tuned_table_holds_reruns_only_and_prints_the_budget() -> None:
     assert board.table.facts["regime"] == "tuned, 4 trials per method"
     assert "gradvac: method.beta" in notes(board.table)
     assert "optimizer.lr" in notes(board.table)
+    assert "Selected: gradvac: optimizer.lr=0.000949, options.dropout=0.333, optimizer.weight_decay=" in notes(
+        board.table
+    )
 
 
 def test_the_interval_of_a_tuned_method_includes_its_search() -> None:
