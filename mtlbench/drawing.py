@@ -174,7 +174,7 @@ def finished(figure: Figure, about: Sequence[str], keys: Sequence[Key] = (), *, 
         lines: whether the legend shows lines instead of markers.
     """
     phrases = "; ".join(phrase for phrase in about if phrase)
-    title = textwrap.fill(phrases, int(16.5 * figure.get_figwidth()))
+    title = textwrap.fill(phrases, int(16.5 * figure.get_figwidth()), break_on_hyphens=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=7.5, color=GREY)
     if keys and not (len(figure.axes) == 1 and _named(figure.axes[0], keys)):
         names = [wrapped(key.label, 30) for key in keys]
