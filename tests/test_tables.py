@@ -39,6 +39,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
+FIGURES = ("scores", "trade-off", "learning-curves", "score-against-cost")
 Command = Callable[..., Any]
 
 
@@ -116,9 +117,12 @@ def test_a_folder_gets_every_rendering_the_figures_and_an_index(
     made = {str(path.relative_to(tmp_path / "site")) for path in (tmp_path / "site").rglob("*") if path.is_file()}
     for slug in ("multimnist-digits-digits-1", "multimnist-mnist-cpu-1", "multimnist-mnist-sener2018-1"):
         assert {f"leaderboards/{slug}.{suffix}" for suffix in ("md", "csv", "tex", "html", "json")} <= made
-        for figure in ("scores", "trade-off", "learning-curves", "score-against-cost"):
+        for figure in FIGURES:
             assert {f"leaderboards/figures/{slug}-{figure}.{suffix}" for suffix in ("png", "svg")} <= made
     assert {"index.html", "leaderboards/README.md"} <= made
+    text = (tmp_path / "site" / "leaderboards" / "multimnist-mnist-cpu-1.md").read_text()
+    shown = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert shown == [f"figures/multimnist-mnist-cpu-1-{name}.png" for name in FIGURES]
     again = {path: path.read_bytes() for path in (tmp_path / "site").rglob("*") if path.is_file()}
     command("table --out site")
     assert {path: path.read_bytes() for path in again} == again

@@ -42,6 +42,7 @@ def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Seque
         for suffix, rendering in FORMATS.items():
             files[below / f"{table.slug}.{suffix}"] = rendering([table])
         files[below / f"{table.slug}.html"] = page.tables_page([table], figures, below)
+        files[below / f"{table.slug}.md"] += _images(figures.get(table.slug, ()), table, below)
     files[below / "README.md"] = _contents(tables)
     files[folder / "index.html"] = page.index_page(tables, figures, folder, FOLDER)
     try:
@@ -53,6 +54,16 @@ def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Seque
             f"Tables cannot be written to {folder}: {error.strerror}. Name another folder: --out DIR."
         ) from error
     return list(files)
+
+
+def _images(figures: Sequence[Path], table: Table, folder: Path) -> str:
+    """The figures, one under the other, for the Markdown file."""
+    shown = [
+        f"![{escape_markdown(page.figure_name(file.stem, table))}]({page.relative_link(file, folder)})"
+        for file in figures
+        if file.suffix == ".png"
+    ]
+    return "".join(f"\n{image}\n" for image in shown)
 
 
 def _contents(tables: Sequence[Table]) -> str:

@@ -222,13 +222,14 @@ def _image(files: Sequence[Path]) -> Path | None:
     return shown[0] if shown else None
 
 
-def _about(name: str, table: Table) -> str:
+def figure_name(file: str, table: Table) -> str:
     """`multimnist-mnist-rank_profile` of table `multimnist-mnist`: `rank profile`."""
-    return _text(name.removeprefix(table.slug).strip("-_.").replace("-", " ").replace("_", " ") or name)
+    return file.removeprefix(table.slug).strip("-_.").replace("-", " ").replace("_", " ") or file
 
 
-def _relative(file: Path, folder: Path) -> str:
-    return _text(quote(Path(os.path.relpath(file, folder)).as_posix()))
+def relative_link(file: Path, folder: Path) -> str:
+    """From a page in `folder` to a file, quoted."""
+    return quote(Path(os.path.relpath(file, folder)).as_posix())
 
 
 def _figures(files: Sequence[Path], table: Table, folder: Path | None) -> str:
@@ -237,9 +238,11 @@ def _figures(files: Sequence[Path], table: Table, folder: Path | None) -> str:
         image = _image(formats)
         if image is None:
             continue
-        about = _about(name, table)
+        about = _text(figure_name(name, table))
         links = (
-            [f'<a href="{_relative(f, folder)}">{_text(f.suffix[1:].upper())}</a>' for f in formats] if folder else []
+            [f'<a href="{_text(relative_link(f, folder))}">{_text(f.suffix[1:].upper())}</a>' for f in formats]
+            if folder
+            else []
         )
         data = base64.b64encode(image.read_bytes()).decode()
         picture = f'<img alt="{about}" src="data:{_IMAGES[image.suffix]};base64,{data}">'
@@ -253,7 +256,7 @@ def _thumbnails(files: Sequence[Path], table: Table, folder: Path) -> str:
     for name, formats in _by_name(files).items():
         image = _image(formats)
         if image is not None:
-            path, about = _relative(image, folder), _about(name, table)
+            path, about = _text(relative_link(image, folder)), _text(figure_name(name, table))
             picture = f'<img loading="lazy" alt="{about}" src="{path}">'
             shown.append(f'<figure><a href="{path}">{picture}</a><figcaption>{about}</figcaption></figure>')
     return f'<div class="figures">{"".join(shown)}</div>\n' if shown else ""
