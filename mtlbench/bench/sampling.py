@@ -98,9 +98,9 @@ class Sampler:
 
 
 def _others() -> float:
-    """Processor seconds that everything but this process has used since boot; 0 where that is not known."""
+    """Processor seconds that all but this process and its children used since boot; 0 where that is not known."""
     if not _STAT.exists():
         return 0.0
     user, nice, system, _, _, irq, softirq, steal = map(int, _STAT.read_text().split("\n", 1)[0].split()[1:9])
     busy = user + nice + system + irq + softirq + steal
-    return busy / os.sysconf("SC_CLK_TCK") - time.process_time()
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
