@@ -154,7 +154,7 @@ def _row(table: Table, section: Section, row: Row) -> str:
 
 def _breakable(label: str) -> str:
     """With places where a long label may go on in the next line."""
-    return label.replace(",", ",<wbr>")
+    return label.replace(",", ",<wbr>").replace("(", "<wbr>(").replace("=", "=<wbr>")
 
 
 def _cell(table: Table, column: Column, value: Value | None) -> str:
