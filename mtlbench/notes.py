@@ -116,9 +116,10 @@ def _delta(facts: Facts) -> list[str]:
     if not facts.has_delta:
         return ["No Δm: a score of the base row is zero, from which there is no relative change."]
     c = facts.convention
+    noise = " Its interval includes the noise of the base row." if len(facts.grid.seeds) > 1 else ""
     return [
         f"Δm: base row {facts.reference.label} (mean over {_seeds(len(facts.reference.runs))}); {c.sign_in_words}; "
-        f"{c.weighting_in_words} ({facts.metrics} metrics). Its interval includes the noise of the base row."
+        f"{c.weighting_in_words} ({facts.metrics} metrics).{noise}"
     ]
 
 

@@ -45,9 +45,9 @@ def show_table(console: Console, table: Table) -> None:
     console.print()
     for note in table.notes:
         text = Text(one_line(f"{note.mark} {note.text}"), style="yellow" if note.kind == "warning" else "dim")
-        console.print(Padding(text, (0, 0, 0, 2)))
+        console.print(Padding(text, (0, 0, 0, 2), expand=False))
     facts = "; ".join(f"{key}: {value}" for key, value in table.facts.items())
-    console.print(Padding(Text(one_line(facts), style="dim"), (0, 0, 1, 2)))
+    console.print(Padding(Text(one_line(facts), style="dim"), (0, 0, 1, 2), expand=False))
 
 
 def _blocks(widths: Sequence[int], available: int) -> list[list[int]]:
