@@ -95,14 +95,12 @@ def layer_name(parameter: str) -> str:
 
 
 def last_layer(named: Mapping[str, Parameter]) -> list[Parameter]:
-    """The parameters of the last shared layer: the last by name, or without names the last matrix and what follows."""
-    names = list(named)
+    """The parameters of the last shared layer that has a matrix, and those after it, such as a closing norm's."""
+    names, parameters = list(named), list(named.values())
+    last = max((i for i, p in enumerate(parameters) if p.ndim > 1), default=len(parameters) - 1)
     if not all(name.isdigit() for name in names):
-        last = layer_name(names[-1])
-        return [parameter for name, parameter in named.items() if layer_name(name) == last]
-    parameters = list(named.values())
-    first = max((i for i, p in enumerate(parameters) if p.ndim > 1), default=len(parameters) - 1)
-    return parameters[first:]
+        last = next(i for i, name in enumerate(names) if layer_name(name) == layer_name(names[last]))
+    return parameters[last:]
 
 
 def _side(name: str) -> str:

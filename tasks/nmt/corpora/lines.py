@@ -1,0 +1,100 @@
+"""Parallel text in files of one sentence per line, plain or `.gz`: strict reading, and pairing line by line."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mtlbench.errors import UsageError
+
+from ..corpus import Bitext
+
+
+class Text(NamedTuple):
+    """The sentences of one file; sentence n stands in its line n + 1."""
+
+    path: Path
+    sentences: list[str]
+
+
+def stream(path: Path) -> Iterator[str]:
+    r"""The lines of a UTF-8 file, plain or `.gz`, without their ends.
+
+    A line ends at `\n` or `\r\n` and nowhere else: U+2028, U+0085 and the like are characters of a sentence. A byte
+    order mark before the first line is dropped.
+
+    Raises:
+        UsageError: a byte that is not UTF-8 (names file and line), or a file that cannot be read or unpacked.
+    """
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield line.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise unusable(
+            path, f"line {number} is not UTF-8: byte {error.object[error.start]:#04x} at place {error.start + 1}"
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise unusable(path, f"it cannot be unpacked after line {number} ({error})") from error
+    except OSError as error:
+        raise unusable(path, f"it cannot be read ({error.strerror or error})") from error
+
+
+def read(path: Path) -> Text:
+    """The lines of a file as sentences, without white space at their ends; see `stream` for what is refused.
+
+    Raises:
+        UsageError: also for a file without any line.
+    """
+    sentences = [line.strip() for line in stream(path)]
+    if not sentences:
+        raise unusable(path, "it is empty")
+    return Text(path, sentences)
+
+
+def bitext(foreign: Text, central: Text) -> Bitext:
+    """Line n of one text beside line n of the other, for texts that have a sentence in every line.
+
+    Raises:
+        UsageError: the texts differ in their number of lines, or a line is empty; names files and line.
+    """
+    _same_length(foreign, central)
+    for text in (foreign, central):
+        if not all(text.sentences):
+            raise unusable(text.path, f"line {text.sentences.index('') + 1} is empty and has nothing to be paired with")
+    return Bitext(foreign.sentences, central.sentences)
+
+
+def bitext_without_gaps(foreign: Text, central: Text) -> tuple[Bitext, int]:
+    """Like `bitext`, for texts that may have empty lines: pairs with an empty side are left out, and counted.
+
+    Raises:
+        UsageError: the texts differ in their number of lines, or nothing is left.
+    """
+    _same_length(foreign, central)
+    pairs = [(f, c) for f, c in zip(foreign.sentences, central.sentences, strict=True) if f and c]
+    if not pairs:
+        raise unusable(foreign.path, f"no line has a sentence both there and in {central.path}")
+    return Bitext([f for f, _ in pairs], [c for _, c in pairs]), len(foreign.sentences) - len(pairs)
+
+
+def unusable(path: Path, reason: str) -> UsageError:
+    """The error for a file that is there and cannot be used."""
+    return UsageError(
+        f"{path} is not usable: {reason}. Get the official file again: `mtlbench data verify` finds those that "
+        "differ, `mtlbench data fetch` replaces them where it can."
+    )
+
+
+def _same_length(foreign: Text, central: Text) -> None:
+    if len(foreign.sentences) != len(central.sentences):
+        raise unusable(
+            foreign.path,
+            f"it has {len(foreign.sentences)} lines and {central.path}, which it is paired with line by line, has "
+            f"{len(central.sentences)}",
+        )
