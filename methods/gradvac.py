@@ -11,7 +11,7 @@ after which cos(g'_i, g_j) = t. Whether or not it fired, the target then moves t
 
 The update is the SUM of the g'_i; heads are trained by their own loss. Targets are kept per ordered pair and group.
 Objectives and groups draw independent orders. With `target` given, targets are that constant and nothing is learnt;
-`target=0` is PCGrad.
+`target=0` is PCGrad. Where only some objectives are treated, i ranges over these and j over all.
 
 Guards, which leave the ordinary case as it is. The correction multiplies |g'_i| by sqrt(1 - phi^2) / sqrt(1 - t^2),
 without bound as t approaches 1 (duplicated objectives, one-element groups). So a target counts as at most 0.9999,
@@ -23,6 +23,7 @@ Source: Wang et al., Algorithm 1 (Appendix E).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -87,14 +88,18 @@ class GradVac(mtlbench.GramianWeighting):
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """K-1 vaccination steps for all objectives and groups at once."""
+        return self.weigh_treated(gramian, losses, range(gramian.shape[-1]))
+
+    def weigh_treated(self, gramian: Tensor, losses: Tensor, rows: Sequence[int]) -> Tensor:
+        """The same for the treated objectives alone, which visit all the others."""
         cosines, norms = unit_rows(gramian.numpy())
-        visits = Visits(cosines, self.generator, self.shuffle)
+        visits = Visits(cosines, self.generator, self.shuffle, rows)
         table = self.target.numpy()
         some = self.present.tolist() != list(range(self.objectives))  # of the objectives, or all in another order
         chosen = np.ix_(np.arange(self.groups), self.present.numpy(), self.present.numpy()) if some else ...
         targets = table[chosen].reshape(-1)
         usable = norms.reshape(-1) > 0
-        length = usable.astype(np.float64)  # |g'_i| / |g_i|
+        length = usable.take(visits.copies).astype(np.float64)  # |g'_i| / |g_i|
         fired = seen = 0
         for visit in visits:
             meet = usable.take(visit.row) & (length > SMALLEST_NORM)
@@ -107,7 +112,7 @@ class GradVac(mtlbench.GramianWeighting):
             across = length * np.sqrt(1.0 - phi * phi)  # the part of g'_i orthogonal to g_j, which stays
             grown = np.divide(across, np.sqrt(1.0 - aim * aim), out=length.copy(), where=fire)
             amount = np.where(fire, grown * aim - length * phi, 0.0)
-            if grown.max() > LARGEST_GROWTH:
+            if grown.max(initial=0.0) > LARGEST_GROWTH:
                 over = grown > LARGEST_GROWTH
                 grown[over] = LARGEST_GROWTH
                 amount[over] = np.sqrt(LARGEST_GROWTH**2 - across[over] ** 2) - (length * phi)[over]

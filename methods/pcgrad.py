@@ -6,13 +6,15 @@ For each objective i, with `g'_i := g_i`, the others j are visited in random ord
 
 The update is the SUM of the g'_i over objectives; heads are trained by their own loss. Every g'_i is a combination
 `sum_k c_ik g_k`, so only the coefficients c and the Gramian are needed. Objectives and groups draw independent
-orders; j = i is never visited. A zero gradient conflicts with nothing. Each |g'_i| <= |g_i|, so the update is at
-most `sum_i |g_i|` long.
+orders; j = i is never visited. Where only some objectives are treated, i ranges over these and j over all. A zero
+gradient conflicts with nothing. Each |g'_i| <= |g_i|, so the update is at most `sum_i |g_i|` long.
 
 Source: Yu et al., Algorithm 1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -36,8 +38,12 @@ class PCGrad(mtlbench.GramianWeighting):
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """K-1 projection steps for all objectives and groups at once."""
+        return self.weigh_treated(gramian, losses, range(gramian.shape[-1]))
+
+    def weigh_treated(self, gramian: Tensor, losses: Tensor, rows: Sequence[int]) -> Tensor:
+        """The same for the treated objectives alone, which visit all the others."""
         cosines, norms = unit_rows(gramian.numpy())
-        visits = Visits(cosines, self.generator, self.shuffle)
+        visits = Visits(cosines, self.generator, self.shuffle, rows)
         for visit in visits:
             visits.add(visit, -np.minimum(visits.inner_products(visit), 0.0))
         return torch.from_numpy(visits.weights(norms))

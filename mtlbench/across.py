@@ -92,17 +92,20 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Acros
         for name, e in zip(names, found[label], strict=True)
         if e is None
     ]
-    budget = boards[0].budget
+    budget, split = boards[0].budget, boards[0].split
     done, asked = sum(row.n for row in rows), len(rows) * len(boards)
     made = Table(
-        slug=f"across-{kind}-data" + (f"-tuned{budget}" if budget else ""),
-        title=f"{len(boards)} tasks on {kind} data" + (f", tuned on {budget} trials" if budget else ""),
+        slug=f"across-{kind}-data" + (f"-tuned{budget}" if budget else "") + (f"-{split}" if split != "test" else ""),
+        title=f"{len(boards)} tasks on {kind} data"
+        + (f", tuned on {budget} trials" if budget else "")
+        + (f", split {split}" if split != "test" else ""),
         incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
         columns=tuple(columns),
         rows=tuple(rows),
         notes=(*_about(options, budget), *_rank_test(scores), *missing),
         facts={
             "tasks": "; ".join(names),
+            **({"split": split} if split != "test" else {}),
             "regime": f"tuned, {budget} trials per method" if budget else "fixed",
             "selection": str(boards[0].rule),
             "level": f"{options.level:g}",

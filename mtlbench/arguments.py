@@ -57,6 +57,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     table.add_argument(
         "--selection", metavar="RULE", help="best-val, last, mean-last-N or oracle (default: protocol's)"
     )
+    table.add_argument("--split", default="test", metavar="NAME", help="an extra test split instead of test")
     table.add_argument("--level", type=_level, default=0.95, help="of confidence (default: 0.95)")
     table.add_argument("--delta", choices=("positive", "negative"), default="positive", help="which sign is better")
     table.add_argument("--delta-weighting", choices=("objective", "metric"), default="objective", help="of Delta-m")

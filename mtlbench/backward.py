@@ -49,10 +49,13 @@ class Backward:
         granularity: `whole_model`, `enc_dec`, `all_layer`, `all_matrix` (`mtlbench.grouping.group`), or explicit
             groups of parameters. Methods of the losses alone have no use for it.
         objectives: K; by default the number of losses of the first call.
+        treated: the objectives, from 0 to K-1, whose gradients the method corrects; those of the others enter the
+            update as they are, heads included. By default all. Methods of the losses alone have no use for it.
         jacobian_dtype: dtype of the K x P buffer; by default the parameters' own, at least float32.
 
     Raises:
-        UsageError: a method that needs the runner, parameters that fit no group, an unknown granularity.
+        UsageError: a method that needs the runner, parameters that fit no group, an unknown granularity, a treated
+            objective that there is none of.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Backward:
         granularity: str | Sequence[Iterable[Parameter]] = "whole_model",
         objectives: int | None = None,
         jacobian_dtype: torch.dtype | None = None,
+        treated: Sequence[int] | None = None,
     ) -> None:
         if method.separate_models:
             raise UsageError(
@@ -74,6 +78,7 @@ class Backward:
         self._last_layer = last_layer(named)
         self._shared = {id(p) for p in named.values()}
         self._jacobian_dtype = jacobian_dtype
+        self._treated = None if treated is None else frozenset(treated)
         self._jacobian: Jacobian | None = None
         self._last_layer_jacobian: Jacobian | None = None
         self.objectives = objectives or 0
@@ -147,6 +152,7 @@ class Backward:
     def _begin(self, present: Sequence[int] | None) -> None:
         one_group = isinstance(self.method, LossWeighting) or self._is_of_last_layer
         self.method.begin(self.objectives, 1 if one_group else len(self._groups), present)
+        self.method.treated_rows(self._treated)  # refuses objectives that there are none of before anything runs
 
     def _expect(self, count: int, objectives: Sequence[int] | None) -> None:
         if count == 0:
@@ -252,7 +258,8 @@ class Backward:
             method.require_finite("loss", host[:m])
             method.require_finite("sum of the gradient", host[m:])
             with torch.autocast(jacobian.device.type, enabled=False):
-                jacobian.add([_aggregated(method, columns) for columns in jacobian.columns(m)])
+                rows = method.treated_rows(self._treated)
+                jacobian.add([_aggregated(method, columns, rows) for columns in jacobian.columns(m)])
             return values
         assert isinstance(method, GramianWeighting)
         columns = self._last_layer if method.scope == "last_layer" else None
@@ -265,7 +272,7 @@ class Backward:
         """The method's weights, (G, m) float64 on the CPU, after the step's one copy to the host."""
         host = torch.cat([gramian.flatten(), values.double()]).cpu()
         self.gramian = host[: gramian.numel()].view(gramian.shape)
-        self.weights = method.checked_weigh(self.gramian, host[gramian.numel() :])
+        self.weights = method.checked_weigh(self.gramian, host[gramian.numel() :], self._treated)
         return self.weights
 
     def _check_finite(self, values: Tensor) -> None:
@@ -338,7 +345,14 @@ class _HeldBack:
             p.grad = existing
 
 
-def _aggregated(method: JacobianAggregator, columns: Tensor) -> Tensor:
+def _aggregated(method: JacobianAggregator, columns: Tensor, treated: list[int] | None) -> Tensor:
+    """The update of one group: the method's answer for the treated rows, plus the others as they are."""
+    if treated is not None:
+        others = columns[[row for row in range(len(columns)) if row not in treated]].sum(0)
+        if not treated:
+            return others
+        with method.only(treated):
+            return others + _aggregated(method, columns[treated], None)
     update = method.aggregate(columns)
     if update.shape != columns.shape[1:]:
         raise UsageError(

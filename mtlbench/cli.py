@@ -62,6 +62,9 @@ def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's wish to stop is a Ctrl-C
     console = _console()
     again = "the same command goes on from here"
+    if request.added and not options.quiet:
+        names = ", ".join(dict.fromkeys(cell.method for cell in request.added))
+        console.print(f"Compared with {_safe(names)}, which is trained too; against=none leaves it out.")
     with Reporter(console, request.total, options.quiet) as reporter:
         try:
             outcomes = launch(request, reporter, options.retry)
@@ -71,11 +74,15 @@ def _run(options: argparse.Namespace) -> int:
             return 130
     folders = dict.fromkeys(o.folder for o in outcomes)
     if not options.quiet:
+        from mtlbench.leaderboard import Options
         from mtlbench.record import cell_state
         from mtlbench.runs import collect
         from mtlbench.tables import make
 
-        _show_tables(make(collect(cell_state(folder) for folder in folders if folder.exists())))
+        scored = [o.cell for o in outcomes if o.status in ("finished", "skipped")]
+        there = {cell.label for cell in scored if not (cell.tuning and cell.tuning.is_trial)}
+        compare = Options(against=request.against if request.against in there else None)
+        _show_tables(make(collect(cell_state(folder) for folder in folders if folder.exists()), compare))
         console.print(f"Records: {_safe(str(request.results))}", highlight=False)
     failed = [o for o in outcomes if o.status not in ("finished", "skipped")]
     if failed and not options.quiet:
@@ -148,8 +155,8 @@ def _show(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from rich.table import Table
 
-    from mtlbench.config import read_words
     from mtlbench.record import CellState, cells
+    from mtlbench.words import read_words
 
     axes = read_words(options.words, ("results",))
     results = Path(str(axes.get("results", ["results"])[0])).expanduser()
@@ -195,12 +202,12 @@ def _status(options: argparse.Namespace) -> int:
 
 def _table(options: argparse.Namespace) -> int:
     from mtlbench.comparison import DeltaConvention
-    from mtlbench.config import read_words
     from mtlbench.leaderboard import Options
     from mtlbench.record import cells
     from mtlbench.rendering import FORMATS, render
     from mtlbench.runs import collect
     from mtlbench.tables import FILTERS, choose, make, write
+    from mtlbench.words import read_words
 
     for plugin in options.plugin:
         registry.load_plugin(plugin)
@@ -215,6 +222,7 @@ def _table(options: argparse.Namespace) -> int:
         chosen,
         Options(
             selection=options.selection,
+            split=options.split,
             level=options.level,
             against=options.against,
             convention=DeltaConvention(options.delta_weighting, options.delta == "negative"),
@@ -247,7 +255,7 @@ def _table(options: argparse.Namespace) -> int:
 
 def _data(options: argparse.Namespace) -> int:
     from mtlbench import data
-    from mtlbench.config import read_words
+    from mtlbench.words import read_words
 
     places = [word for word in options.words if "=" not in word]
     axes = read_words([word for word in options.words if "=" in word], ("data_root",))

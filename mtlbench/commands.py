@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mtlbench.config import default_parameters
+from mtlbench.cell import default_parameters, treated_word
+from mtlbench.config import compared_with
+from mtlbench.errors import UsageError
 from mtlbench.record import CellInfo
 
 
@@ -18,6 +20,8 @@ def commands(cells: Iterable[CellInfo], seeds: Sequence[int]) -> list[str]:
         seeds: of all of them.
     """
     by_words: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    cells = list(cells)
+    against = _against(cells)
     for cell in cells:
         by_words.setdefault(tuple(_words(cell).items()), []).append(cell.method)
     merged: dict[tuple[Any, ...], tuple[dict[str, list[str]], list[str]]] = {}
@@ -33,6 +37,7 @@ def commands(cells: Iterable[CellInfo], seeds: Sequence[int]) -> list[str]:
         shlex.join(
             ["mtlbench", "run", f"method={','.join(methods)}"]
             + [f"{name}={','.join(found)}" for name, found in values.items()]
+            + (["against=none"] if against not in (None, *methods) else [])
             + [f"seed={spans(seeds)}"]
         )
         for values, methods in merged.values()
@@ -44,6 +49,17 @@ def spans(seeds: Sequence[int]) -> str:
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}..{seeds[-1]}"
     return ",".join(map(str, seeds))
+
+
+def _against(cells: Sequence[CellInfo]) -> str | None:
+    """The method whose cells the commands would add though the leaderboard lacks them; None where there is none."""
+    try:
+        against = compared_with(cells[0].task, cells[0].variant)
+    except (UsageError, KeyError):  # the task is not installed here, or has no such variant any more
+        return None
+    rooms = [{key.partition(".")[0] for key in _words(cell)} for cell in cells if cell.method == against]
+    there = any(keys <= {"task", "protocol", "tune"} for keys in rooms)  # with its defaults, as they would add it
+    return None if there else against
 
 
 def _words(cell: CellInfo) -> dict[str, str]:
@@ -59,6 +75,8 @@ def _words(cell: CellInfo) -> dict[str, str]:
             words[key] = _text(value)
     if cell.granularity not in (None, "whole_model"):
         words["granularity"] = str(cell.granularity)
+    if cell.treated is not None:
+        words["treated"] = treated_word(cell.treated)
     if cell.jacobian_dtype is not None:
         words["jacobian_dtype"] = cell.jacobian_dtype
     if cell.tuning is not None and cell.tuning.budget is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from mtlbench import statistics
 from mtlbench.entries import Entry
-from mtlbench.runs import Array, Measure
+from mtlbench.runs import Array, Measure, listed
 from mtlbench.statistics import Difference, Interval
 from mtlbench.table import Column
 
@@ -46,29 +47,43 @@ class Quantity:
     """(n, M) -> (n,)."""
     against_reference: Callable[[Entry, float], Interval] | None = None
     """The interval at a level where the reference's noise is part of it; None for the t interval of `of`."""
+    sums_up: bool = False
+    """Whether it is over several objectives."""
 
 
 def quantities(
-    measures: Sequence[Measure], reference: Entry | None, convention: DeltaConvention, all_metrics: bool = False
+    measures: Sequence[Measure],
+    reference: Entry | None,
+    convention: DeltaConvention,
+    all_metrics: bool = False,
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Quantity]:
-    """The measures, their mean over objectives where all are of one kind, Delta-m where there is a reference.
+    """The measures, their means over objectives and over groups, Delta-m where there is a reference.
+
+    A mean is there where the main metrics of its objectives are of one kind.
 
     Args:
         measures: M of them.
         reference: the single-task entry, with runs; None if there is none.
         convention: of Delta-m.
         all_metrics: every metric instead of the main one of each objective. Delta-m is over all in either case.
+        groups: named groups of objectives.
     """
     found = [_measure(m, place) for place, m in enumerate(measures) if m.main or all_metrics]
     main = [place for place, m in enumerate(measures) if m.main]
     if len(main) > 1 and len({measures[place].kind for place in main}) == 1:
-        first = measures[main[0]]
-        about = f"mean over objectives of {first.metric}"
-        column = Column("mean", f"mean {first.metric}{_unit(first)}", first.higher_is_better, about=about)
-        found.append(Quantity(column, lambda scores: scores[:, main].mean(1)))
+        found.append(_mean(measures, main))
+    found += [_mean(measures, places, name) for name, places in group_places(measures, groups).items()]
     if reference is not None and reference.scores.mean(0).all():  # a base of zero has no relative change
         found.append(_delta(measures, reference, convention))
     return found
+
+
+def group_places(measures: Sequence[Measure], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """The groups over which there is a mean: name -> the places of its objectives' main measures."""
+    main = {m.objective: place for place, m in enumerate(measures) if m.main}
+    places = {name: [main[objective] for objective in group if objective in main] for name, group in groups.items()}
+    return {name: found for name, found in places.items() if len({measures[place].kind for place in found}) == 1}
 
 
 def summary(found: Sequence[Quantity]) -> Quantity:
@@ -135,6 +150,20 @@ def _measure(m: Measure, place: int) -> Quantity:
     return Quantity(column, lambda scores: scores[:, place])
 
 
+def _mean(measures: Sequence[Measure], places: Sequence[int], group: str = "") -> Quantity:
+    """Over all objectives, or over those of a group."""
+    first = measures[places[0]]
+    title = " ".join(word for word in ("mean", group, f"{first.metric}{_unit(first)}") if word)
+    over = f"{group}: {listed([measures[place].objective for place in places])}" if group else "objectives"
+    column = Column(
+        f"mean.{group}" if group else "mean",
+        title,
+        first.higher_is_better,
+        about=f"mean over {over} of {first.metric}" if not group else f"mean {first.metric} over {over}",
+    )
+    return Quantity(column, lambda scores: scores[:, list(places)].mean(1), sums_up=True)
+
+
 def _unit(m: Measure) -> str:
     return f" [{m.unit}]" if m.unit else ""
 
@@ -159,4 +188,6 @@ def _delta(measures: Sequence[Measure], reference: Entry, convention: DeltaConve
         signed=True,
         about=f"relative change from {reference.label}, {convention.sign_in_words}, {convention.weighting_in_words}",
     )
-    return Quantity(column, lambda scores: turn * statistics.delta_m(scores, base, signs, weights), against_reference)
+    return Quantity(
+        column, lambda scores: turn * statistics.delta_m(scores, base, signs, weights), against_reference, sums_up=True
+    )

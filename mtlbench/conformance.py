@@ -65,6 +65,8 @@ def _checks(method: Method) -> list[tuple[str, Callable[[Make], str]]]:
             ("takes steps that hold only some objectives", _partial),
             ("refuses a loss that is not finite", _refuses_nan),
         ]
+    if not isinstance(method, LossWeighting):
+        checks.append(("changes nothing in a step without an objective that it treats", _treated))
     return checks
 
 
@@ -181,9 +183,11 @@ class _Problem:
         head: Any = self.heads[k]
         return (head(features) - self.x[:, [k]]).square().mean()
 
-    def gradients(self, method: Method, as_list: bool, steps: Sequence[Sequence[int]]) -> list[Tensor]:
+    def gradients(
+        self, method: Method, as_list: bool, steps: Sequence[Sequence[int]], treated: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """`.grad` of everything after each of the steps, each given by the objectives that it holds."""
-        backward = Backward(method, self.encoder, "all_layer", objectives=3)
+        backward = Backward(method, self.encoder, "all_layer", objectives=3, treated=treated)
         parameters = [*self.encoder.parameters(), *self.heads.parameters()]
         found = []
         for present in steps:
@@ -209,6 +213,19 @@ def _graphs_agree(make: Make) -> str:
 def _partial(make: Make) -> str:
     found = _Problem().gradients(make(), True, [range(3), [0, 2], [1], range(3)])
     return "" if all(bool(torch.isfinite(g).all()) for g in found) else "a gradient is not finite"
+
+
+def _treated(make: Make) -> str:
+    problem = _Problem()
+    found = problem.gradients(make(), True, [range(3), [0, 1], [1, 2]], treated=[0])
+    features = problem.encoder(problem.x)
+    joint = problem.loss(features, 1) + problem.loss(features, 2)
+    parameters = [*problem.encoder.parameters(), *problem.heads.parameters()]
+    plain = torch.autograd.grad(joint, parameters, allow_unused=True, materialize_grads=True)
+    if not all(bool(torch.isfinite(g).all()) for g in found):
+        return "a gradient is not finite"
+    apart = max((a - b).abs().max().item() for a, b in zip(found[-len(plain) :], plain, strict=True))
+    return f"the update is not the plain sum: it differs by {apart:.1e}" if apart > 1e-9 else ""
 
 
 def _refuses_nan(make: Make) -> str:

@@ -49,6 +49,8 @@ class DataFile(Strict):
     """Where it can be downloaded, the best first; empty for a file that people must get by hand."""
     size: Annotated[int, pydantic.Field(gt=0)] | None = None
     """Bytes, to tell how much a download is; never used to judge a file."""
+    optional: bool = False
+    """Whether the variant runs without it, on what is there."""
     sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
     md5: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{32})?$")] = ""
 
@@ -107,7 +109,8 @@ def data_root(given: str | Path | None = None) -> Path | None:
 def datasets(task: str) -> dict[str, DataSet]:
     """The data sets that `task` declares in the `datasets.yaml` beside its protocols, by name; may be empty.
 
-    A file's `urls` may be left out: then they are its name below each of the data set's `mirrors`.
+    A file's `urls` may be left out: then they are its name below each of the data set's `mirrors`. `optional` of the
+    data set is that of each of its files that does not say otherwise.
 
     Raises:
         UsageError: the task is unknown or its file is malformed.
@@ -211,13 +214,14 @@ def fetch(dataset: DataSet, root: Path | None, progress: Progress | None = None)
 
 
 def _expanded(body: dict[str, Any]) -> dict[str, Any]:
-    """A data set as written in YAML (`files` by name, common `mirrors`) in the shape of `DataSet`."""
+    """A data set as written in YAML (`files` by name, common `mirrors` and `optional`) in the shape of `DataSet`."""
     body = dict(body)
-    mirrors = body.pop("mirrors", [])
+    mirrors, optional = body.pop("mirrors", []), body.pop("optional", False)
     files = body.pop("files")
     expanded = []
     for name, declared in files.items():
-        expanded.append({"name": name, "urls": [mirror + name for mirror in mirrors], **declared})
+        urls = [mirror + name for mirror in mirrors]
+        expanded.append({"name": name, "urls": urls, "optional": optional, **declared})
     return {**body, "files": expanded}
 
 

@@ -27,7 +27,7 @@ class Search:
     merit: Array
     """(N,): the validation merit of each trial (`selection.merit`); -inf where there is no result."""
     scores: Array
-    """(N, M): test scores of the trials; NaN where there is no result."""
+    """(N, M): test scores of the trials on the split that is reported; NaN where there is no result."""
     seconds: float = 0.0
     """Training time of all trials together."""
 
@@ -41,7 +41,7 @@ class Entry:
     runs: tuple[Run, ...]
     """By seed."""
     scores: Array
-    """(n, M): the test scores that count."""
+    """(n, M): the test scores that count, on the split that is reported."""
     missing: tuple[tuple[int, str], ...] = ()
     """Seeds of the grid without a result, and why."""
     search: Search | None = None
@@ -61,12 +61,18 @@ class Entry:
         return self.runs[0].cell.method if self.runs else ""
 
 
-def entry(setting: Setting, rule: Rule, official: Rule, measures: int, budget: int | None) -> Entry:
-    """The entry of a setting, scored by `rule`, in a grid of that many measures and, if tuned, trials per method."""
+def entry(
+    setting: Setting, rule: Rule, official: Rule, measures: int, budget: int | None, split: str = "test"
+) -> Entry:
+    """The entry of a setting, scored by `rule`, in a grid of that many measures and, if tuned, trials per method.
+
+    Raises:
+        UsageError: a run that is too short for the rule, or was not scored on `split` where it counts.
+    """
     runs = tuple(setting.runs[seed] for seed in sorted(setting.runs))
 
     def scores(by: Rule) -> Array:
-        return np.array([choose(run, by).test for run in runs]).reshape(len(runs), measures)
+        return np.array([choose(run, by, split).scores for run in runs]).reshape(len(runs), measures)
 
     return Entry(
         label=setting.label,
@@ -74,19 +80,19 @@ def entry(setting: Setting, rule: Rule, official: Rule, measures: int, budget: i
         runs=runs,
         scores=scores(rule),
         missing=tuple(sorted(setting.missing.items())),
-        search=_search(setting, rule, official, measures, budget) if budget else None,
+        search=_search(setting, rule, official, measures, budget, split) if budget else None,
         missing_trials=tuple(sorted(setting.missing_trials.items())),
         official=scores(official) if rule.name == "oracle" else None,
     )
 
 
-def _search(setting: Setting, rule: Rule, official: Rule, measures: int, budget: int) -> Search | None:
+def _search(setting: Setting, rule: Rule, official: Rule, measures: int, budget: int, split: str) -> Search | None:
     tuning = next(iter(setting.runs.values())).cell.tuning if setting.runs else None
     if tuning is None:
         return None
     judged, scores = np.full(budget, -np.inf), np.full((budget, measures), np.nan)
     for index, run in setting.trials.items():
         judged[index] = float(merit(choose(run, official).val, run.measures))
-        scores[index] = choose(run, rule).test
+        scores[index] = choose(run, rule, split).scores
     seconds = sum(run.cost.seconds_training for run in setting.trials.values())
     return Search(budget, tuning.trial, judged, scores, seconds)

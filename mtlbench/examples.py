@@ -21,6 +21,8 @@ EXAMPLES = {
       a YAML file of the same keys, then words that override it
   mtlbench run method=gradvac,uniform task=multimnist tune=8 seed=0..4
       tuned: 8 trials of each method in the same search space, the best on validation rerun on 5 fresh seeds
+  mtlbench run method=gradvac treated=all,hrl,lrl task=nmt seed=0..2
+      correct the gradients of all objectives, or of a group of them alone; beside `uniform`, as the task states
   mtlbench run --plugin my_method.py method=my_method task=multimnist
 
 keys of a cell
@@ -31,9 +33,12 @@ keys of a cell
   protocol.KEY=VALUE    override one value of the protocol
   seed=0                initial weights, batches, dropout and visiting orders all derive from it
   granularity=whole_model|enc_dec|all_layer|all_matrix
+  treated=all|GROUP|NAME|[NAME,NAME]
+                        the objectives whose gradients the method corrects; the others enter the update as they are
   jacobian_dtype=bfloat16   halve the memory of the Jacobian
 
 keys of the run
+  against=METHOD|none   trained too, with its defaults at the same seeds, to compare with; by default the variant's own
   tune=N                N trials of each method; space: `mtlbench show TASK` and METHOD; keys that are given leave it
   results=results       where records go
   jobs=N                cells at a time; by default as many as the cores carry

@@ -36,7 +36,7 @@ from mtlbench.drawing import (
 )
 from mtlbench.entries import BASELINE, REFERENCE, STATIC, Entry
 from mtlbench.errors import UsageError
-from mtlbench.leaderboard import Leaderboard
+from mtlbench.leaderboard import MANY, Leaderboard
 from mtlbench.runs import Array
 from mtlbench.statistics import LEVEL, Interval, best_of, performance_profile, t_interval
 from mtlbench.storage import write_atomically
@@ -93,7 +93,7 @@ def save(figures: Mapping[str, Figure], folder: Path, slug: str) -> list[Path]:
 
 @styled()
 def scores(board: Leaderboard) -> Figure:
-    """The main measure of each objective: every method's mean and interval in the order of the table.
+    """The main measure of each objective, or the means of many: every method's mean and interval, in table order.
 
     The reference is a dashed line, its interval a band.
     """
@@ -104,8 +104,9 @@ def scores(board: Leaderboard) -> Figure:
     # Rows from the top; a label of several lines takes more room.
     rows = -np.cumsum([(a + b) / 2 for a, b in itertools.pairwise([0.0, *heights])])
     left = 0.3 + 0.065 * max((len(line) for name in names for line in name.split("\n")), default=0)
-    figure, axes_of = panels(len(board.main), 2.4, 0.9 + 0.16 * sum(heights), 4, left=left, sharey=True)
-    for axes, quantity in zip(axes_of, _main(board), strict=True):
+    shown = _shown(board)
+    figure, axes_of = panels(len(shown), 2.4, 0.9 + 0.16 * sum(heights), 4, left=left, sharey=True)
+    for axes, quantity in zip(axes_of, shown, strict=True):
         if reference is not None:
             inside = _interval(quantity, reference)
             if inside.known:
@@ -171,10 +172,10 @@ def trade_off(board: Leaderboard) -> Figure:
 
 @styled()
 def learning_curves(board: Leaderboard) -> Figure:
-    """The main measure of each objective on the validation split by epoch: mean over seeds, t interval as a band.
+    """The main measure of each objective, or the means of many, on the validation split by epoch.
 
-    Only epochs that all seeds of a method have. With more than `MOST_CURVES` methods: the baseline and those that
-    come first in the table. Static weights are thin grey lines.
+    The mean over seeds, the t interval as a band. Only epochs that all seeds of a method have. With more than
+    `MOST_CURVES` methods: the baseline and those that come first in the table. Static weights are thin grey lines.
     """
     entries, look, reference = _methods(board), _looks(board), _reference(board)
     few = ""
@@ -186,14 +187,15 @@ def learning_curves(board: Leaderboard) -> Figure:
     shown = [*entries, *([reference] if reference is not None else [])]
     start = WARM_UP * max((int(run.epochs[-1]) for entry in shown for run in entry.runs), default=0)
     crops = False
-    figure, axes_of = panels(len(board.main), 3.5, 3.0)
-    for axes, quantity in zip(axes_of, _main(board), strict=True):
+    quantities, columns = _shown(board), _columns(board)
+    figure, axes_of = panels(len(quantities), 3.5, 3.0)
+    for axes, quantity in zip(axes_of, quantities, strict=True):
         late: list[float] = []
         for entry in static:
-            epochs, curves = _curves(entry, quantity)
+            epochs, curves = _curves(entry, quantity, columns)
             axes.plot(epochs, curves.mean(0), color=STATIC_LOOK.color, linewidth=0.6, zorder=1)
         for entry in shown:
-            epochs, curves = _curves(entry, quantity)
+            epochs, curves = _curves(entry, quantity, columns)
             band = [t_interval(scores) for scores in curves.T]
             bounds = np.array([(b.low, b.high) if b.known else (b.mean, b.mean) for b in band]).reshape(-1, 2)
             one = look[entry.label]
@@ -319,6 +321,20 @@ def _main(board: Leaderboard) -> list[Quantity]:
     return comparison.quantities(board.measures, None, DeltaConvention())[: len(board.main)]
 
 
+def _shown(board: Leaderboard) -> list[Quantity]:
+    """What has a panel of its own: the main measures, or of many the means over all and over groups."""
+    found = comparison.quantities(board.measures, None, DeltaConvention(), groups=board.groups)
+    means = [quantity for quantity in found if quantity.sums_up]
+    return means if means and len(board.main) > MANY else found[: len(board.main)]
+
+
+def _columns(board: Leaderboard) -> list[int]:
+    """Where the table's measures, of which an extra split may have some only, stand in the runs' curves."""
+    first = next((run for entry in board.entries for run in entry.runs), None)
+    places = {(m.objective, m.metric): place for place, m in enumerate(first.measures)} if first is not None else {}
+    return [places[m.objective, m.metric] for m in board.measures] if places else []
+
+
 def _summary(board: Leaderboard) -> Quantity:
     """What sorts the table: the mean over objectives, else Delta-m, else the first measure."""
     found = comparison.quantities(board.measures, None, DeltaConvention())
@@ -364,10 +380,10 @@ def _milliseconds(entry: Entry) -> float:
     return 1000 * float(np.median([run.cost.seconds_per_step for run in entry.runs]))
 
 
-def _curves(entry: Entry, quantity: Quantity) -> tuple[NDArray[np.int64], Array]:
+def _curves(entry: Entry, quantity: Quantity, columns: Sequence[int]) -> tuple[NDArray[np.int64], Array]:
     """Epochs (E,) that all seeds have, and their validation scores (n, E)."""
     epochs = reduce(np.intersect1d, [run.epochs for run in entry.runs])
-    return epochs, np.array([quantity.of(run.val[np.isin(run.epochs, epochs)]) for run in entry.runs])
+    return epochs, np.array([quantity.of(run.val[np.isin(run.epochs, epochs)][:, columns]) for run in entry.runs])
 
 
 def _front(board: Leaderboard, i: int, j: int) -> Array:

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mtlbench.config import identity, unsearched
+from mtlbench.cell import identity, unsearched
 from mtlbench.record import RECORD, CellInfo
-from mtlbench.runs import Absent, Collection, Run
+from mtlbench.runs import Absent, Collection, Run, listed, signatures
 from mtlbench.tuning import TRIAL_SEEDS, winner
 
 NOT_COMPARED = ("mtlbench",)
@@ -138,13 +138,16 @@ def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
 def mixture(grid: Grid) -> dict[str, dict[str, list[Run]]]:
     """What must not differ within one table and does: name -> value -> runs, the most common value first.
 
-    Protocol contents, data digests, and versions of packages that both sides name.
+    Protocol contents, data digests, precision, and what only newer records name, where both sides do: versions of
+    packages, groups of objectives, signatures of metrics.
     """
     by_name: dict[str, dict[str, list[Run]]] = {}
     for setting in grid.settings.values():
         content = f"{setting.cell.protocol_label} (content {content_digest(setting.cell)})"
         for run in setting.runs.values():
-            told = {"protocol": content, "data": run.provenance.data_digest[:12], **run.provenance.packages}
+            made = run.provenance
+            told = {"protocol": content, "data": made.data_digest[:12], "precision": made.precision}
+            told |= {**made.packages, **_declared(run)}
             for name, value in told.items():
                 if name not in NOT_COMPARED:
                     by_name.setdefault(name, {}).setdefault(value, []).append(run)
@@ -152,6 +155,16 @@ def mixture(grid: Grid) -> dict[str, dict[str, list[Run]]]:
         name: dict(sorted(values.items(), key=lambda item: (-len(item[1]), item[0])))
         for name, values in by_name.items()
         if len(values) > 1
+    }
+
+
+def _declared(run: Run) -> dict[str, str]:
+    """What the task said of groups and metrics, shortened, with a digest of the whole."""
+    groups = {f"group {name}": {"": list(members)} for name, members in run.groups.items()}
+    metrics = {f"metric {name}": members for name, members in signatures(run.measures).items()}
+    return {
+        name: f"{'; '.join(f'{text} ({listed(of)})'.strip() for text, of in told.items())} {identity(told)}"
+        for name, told in {**groups, **metrics}.items()
     }
 
 
@@ -175,6 +188,7 @@ def _digest(cell: CellInfo) -> tuple[str, str]:
         repr(cell.parameters),
         cell.granularity,
         cell.jacobian_dtype,
+        cell.treated,
         repr(cell.protocol),
         repr(cell.tuning),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -83,6 +84,29 @@ class Method(nn.Module, ABC):
         if present is not None and self.objectives == 0:
             raise UsageError(f"{self.name}: the first step holds only some objectives; call begin(K, G) before it.")
         self.begin(rows if present is None else self.objectives, groups, present)
+
+    def treated_rows(self, treated: Collection[int] | None) -> list[int] | None:
+        """Which rows of this step belong to the `treated` objectives; None where all of them do.
+
+        Raises:
+            UsageError: there is no such objective.
+        """
+        if treated is None:
+            return None
+        if bad := [k for k in treated if not 0 <= k < self.objectives]:
+            raise UsageError(f"{self.name}: treated={bad} is not allowed: objectives are 0 to {self.objectives - 1}.")
+        rows = [row for row, k in enumerate(self.present.tolist()) if k in treated]
+        return None if len(rows) == len(self.present) else rows
+
+    @contextmanager
+    def only(self, rows: Sequence[int]) -> Iterator[None]:
+        """While open, `present` holds only some of the step's rows: the method is asked about these alone."""
+        present = self.present
+        self.present = present[list(rows)]
+        try:
+            yield
+        finally:
+            self.present = present
 
     def get_extra_state(self) -> dict[str, Any]:
         """Generator, K and G, for `state_dict`."""
@@ -175,19 +199,48 @@ class GramianWeighting(Method):
             (G, m) float64 weights.
         """
 
-    def weights(self, gramian: Tensor, losses: Tensor | None = None, present: Sequence[int] | None = None) -> Tensor:
+    def weigh_treated(self, gramian: Tensor, losses: Tensor, rows: Sequence[int]) -> Tensor:
+        """The weights of all rows when only `rows` are treated and the others enter the update as they are.
+
+        Here the method sees the Gramian and the losses of the treated rows alone, `present` included, and the others
+        get weight 1. A method that corrects each gradient by the others, treated or not, does so by overriding this.
+
+        Args:
+            gramian: (G, m, m) float64 on the CPU.
+            losses: (m,) float64 on the CPU.
+            rows: some of the m rows, maybe none; state of the others does not move.
+
+        Returns:
+            (G, m) float64 weights.
+        """
+        weights = torch.ones(gramian.shape[:-1], dtype=torch.float64)
+        if rows:
+            with self.only(rows):
+                part = gramian[:, rows][:, :, rows]
+                weights[:, rows] = self._of_shape(self.weigh(part, losses[rows]), part)
+        return weights
+
+    def weights(
+        self,
+        gramian: Tensor,
+        losses: Tensor | None = None,
+        present: Sequence[int] | None = None,
+        treated: Collection[int] | None = None,
+    ) -> Tensor:
         """The bare mathematics, checked: the weights for a Gramian.
 
         Args:
             gramian: (K, K) or (G, K, K); the rows and columns of the `present` objectives only, if given.
             losses: (K,), ones if not given.
             present: which objectives the rows are; K must be known from an earlier full step then.
+            treated: the objectives that the method corrects; the others enter the update as they are.
 
         Returns:
             (K,) or (G, K), in the device and dtype of `gramian`.
 
         Raises:
-            UsageError: a shape that does not fit. Diverged: an entry that is not finite.
+            UsageError: a shape that does not fit, or a treated objective that there is none of.
+            Diverged: an entry that is not finite.
         """
         if gramian.ndim not in (2, 3) or gramian.shape[-2] != gramian.shape[-1] or gramian.numel() == 0:
             raise UsageError(f"{self.name}: a Gramian is (K, K) or (G, K, K), not {tuple(gramian.shape)}.")
@@ -200,24 +253,29 @@ class GramianWeighting(Method):
         self.begin_bare(m, len(grouped), present)
         host = grouped.detach().to("cpu", torch.float64)
         host_losses = torch.ones(m, dtype=torch.float64) if losses is None else losses.detach().to("cpu", torch.float64)
-        answer = self.checked_weigh(host, host_losses)
+        answer = self.checked_weigh(host, host_losses, treated)
         return answer.to(gramian.device, gramian.dtype).reshape(*gramian.shape[:-2], m)
 
-    def checked_weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
-        """`weigh`, after refusing what is not finite and before refusing weights that are not."""
+    def checked_weigh(self, gramian: Tensor, losses: Tensor, treated: Collection[int] | None = None) -> Tensor:
+        """The weights, after refusing what is not finite and before refusing weights that are not."""
         self.require_finite("loss", losses)
         if not math.isfinite(gramian.sum().item()):
             self.require_finite("squared gradient norm", gramian.diagonal(dim1=-2, dim2=-1).sum(0))
             raise Diverged(f"{self.name}: an inner product of two gradients is not finite.")
+        rows = self.treated_rows(treated)
         with torch.no_grad():
-            answer = self.weigh(gramian, losses)
+            answer = self.weigh(gramian, losses) if rows is None else self.weigh_treated(gramian, losses, rows)
+        self._of_shape(answer, gramian)
+        if not math.isfinite(answer.sum().item()):
+            raise Diverged(f"{self.name}: the weights {answer.tolist()} are not finite.")
+        return answer
+
+    def _of_shape(self, answer: Tensor, gramian: Tensor) -> Tensor:
         if answer.shape != gramian.shape[:-1]:
             raise UsageError(
                 f"{self.name}: weigh answered {tuple(answer.shape)} weights for {tuple(gramian.shape[:-1])} rows "
                 "(groups, present objectives)."
             )
-        if not math.isfinite(answer.sum().item()):
-            raise Diverged(f"{self.name}: the weights {answer.tolist()} are not finite.")
         return answer
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench import data, registry
-from mtlbench.config import Cell, Request, parse
+from mtlbench.cell import Cell
+from mtlbench.config import Request, parse
 from mtlbench.errors import UsageError
 from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Status, Unreadable, load
 from mtlbench.runs import Run
@@ -69,14 +70,15 @@ def run(words: str | Sequence[str]) -> Record:
     """Run one cell in this process and return its record; a cell that is finished already is only read.
 
     Args:
-        words: as on the command line, such as `"method=gradvac task=multimnist seed=0"`.
+        words: as on the command line, such as `"method=gradvac task=multimnist seed=0"`. What the method is compared
+            with is not trained: `against` means nothing here.
 
     Raises:
         UsageError: bad words, more than one cell, missing data, or a cell that failed (with its reason).
     """
     from mtlbench.training import run_cell
 
-    request = parse(_split(words))
+    request = parse([*_split(words), "against=none"])
     if request.tune:
         raise UsageError(f"run() is for one cell and tune={request.tune} makes {request.total}; use run_grid().")
     if len(request.cells) != 1:
@@ -144,7 +146,7 @@ def check_data(request: Request) -> None:
     root = data.data_root(request.data_root)
     for task, variant in dict.fromkeys((cell.task, cell.variant) for cell in request.cells):
         for dataset in data.needed(task, variant):
-            for file in dataset.files:
+            for file in (file for file in dataset.files if not file.optional):
                 data.locate(dataset, file.name, root, f"{task}/{variant}")
 
 
@@ -170,7 +172,7 @@ class _Worker:
             "folder": str(folder),
             "cell": {
                 **{k: getattr(cell, k) for k in ("method", "parameters", "task", "variant", "seed")},
-                **{k: getattr(cell, k) for k in ("granularity", "jacobian_dtype")},
+                **{k: getattr(cell, k) for k in ("granularity", "jacobian_dtype", "treated")},
                 "protocol": cell.protocol.model_dump(mode="json"),
                 "tuning": cell.tuning.model_dump(mode="json") if cell.tuning else None,
             },

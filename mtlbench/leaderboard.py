@@ -10,7 +10,7 @@ from mtlbench import comparison, statistics
 from mtlbench.comparison import DeltaConvention, Quantity
 from mtlbench.costs import costs
 from mtlbench.entries import BASELINE, Entry, entry
-from mtlbench.errors import unknown
+from mtlbench.errors import UsageError, unknown
 from mtlbench.grids import Grid, mixture, sort
 from mtlbench.notes import Facts, footnotes, missing
 from mtlbench.published import published_rows
@@ -32,6 +32,8 @@ class Options:
 
     selection: str | None = None
     """A rule of `mtlbench.selection`; None for the one that the protocol states."""
+    split: str = "test"
+    """What is reported: `test` or an extra split; tasks without it have no table then."""
     level: float = statistics.LEVEL
     against: str | None = None
     """The label of the row that the others are compared with; None for uniform where it is there."""
@@ -61,6 +63,10 @@ class Leaderboard:
     """Trials per method in the tuned regime; None in the fixed one."""
     delta: Quantity | None = None
     """Delta-m, positive = better; None where there is no single-task reference."""
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Named groups of objectives."""
+    split: str = "test"
+    """What the scores are on."""
 
     @property
     def main(self) -> Sequence[Measure]:
@@ -83,13 +89,16 @@ def report(collection: Collection, options: Options | None = None) -> Report:
     """Every leaderboard among the cells of `collection`.
 
     Raises:
-        UsageError: a selection rule that does not exist or that a run is too short for, or a row to compare with
-            that no table has.
+        UsageError: a selection rule that does not exist or that a run is too short for, a row to compare with that no
+            table has, a split that no run has or that a run lacks where the rule needs it.
     """
     options = options or Options()
+    _check_split(collection, options)
     found = sort(collection, options.allow_mixed)
     made = Report(warnings=found.warnings)
     for grid in found.grids:
+        if not _has(grid, options.split):
+            continue
         mixed = mixture(grid)
         if mixed and not options.allow_mixed:
             made.refused.append(_refusal(grid, mixed))
@@ -103,16 +112,48 @@ def report(collection: Collection, options: Options | None = None) -> Report:
     return made
 
 
+def _check_split(collection: Collection, options: Options) -> None:
+    splits = {"test", *(split for run in collection.runs for split in run.extra)}
+    if options.split not in splits:
+        raise unknown("split", options.split, splits, "--split takes test or an extra split of a task.")
+    if options.split != "test" and options.selection is not None and Rule.parse(options.selection).name == "oracle":
+        raise UsageError(
+            f"--selection oracle chooses by scores on test, and has no meaning for the split {options.split}. "
+            "Choose another rule, or leave out --split."
+        )
+
+
+def _has(grid: Grid, split: str) -> bool:
+    return split == "test" or any(split in run.extra for run in grid.runs)
+
+
+def _measures(grid: Grid, split: str) -> tuple[Measure, ...]:
+    """What `split` has; raises `UsageError` where runs disagree."""
+    runs = [run for s in grid.settings.values() for run in (*s.runs.values(), *s.trials.values())]
+    having = [run for run in runs if run.measured(split)]
+    if not having or not grid.runs:
+        return ()
+    first, places = having[0], having[0].measured(split)
+    for run in having:
+        if run.measured(split) != places:
+            raise UsageError(
+                f"{run.path} and {first.path} were scored on the split {split} for different objectives. "
+                "Train the cells of one of them again."
+            )
+    return tuple(first.measures[place] for place in places)
+
+
 def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], options: Options) -> Leaderboard:
     first = next(iter(grid.settings.values())).cell
     official = Rule.parse(first.protocol["selection"])
     rule = Rule.parse(options.selection) if options.selection else official
-    measures = grid.runs[0].measures if grid.runs else ()
-    entries = [entry(s, rule, official, len(measures), grid.budget) for s in grid.settings.values()]
+    split, measures = options.split, _measures(grid, options.split)
+    groups = next((run.groups for run in grid.runs if run.groups), {})
+    entries = [entry(s, rule, official, len(measures), grid.budget, split) for s in grid.settings.values()]
     reference = next((e for e in entries if e.role == "reference" and e.runs), None)
     against = options.against or BASELINE
     baseline = next((e for e in entries if e.label == against and e.runs), None)
-    found = comparison.quantities(measures, reference, options.convention, options.all_metrics)
+    found = comparison.quantities(measures, reference, options.convention, options.all_metrics, groups)
     summary = comparison.summary(found) if found else None
     entries.sort(key=lambda e: _order(e, summary))
     methods = [e for e in entries if e.role == "method" and e.runs]
@@ -131,7 +172,7 @@ def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], optio
         cells[label].update(values)
 
     if sum(m.main for m in measures) > MANY:  # then what sums them up comes first
-        single = {q.column.key for q in found} - {"mean", "delta_m"}
+        single = {q.column.key for q in found if not q.sums_up}
         columns.sort(key=lambda column: column.key in single)
     facts = Facts(
         grid=grid,
@@ -142,7 +183,14 @@ def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], optio
         reference=reference,
         convention=options.convention,
         has_delta=any(q.column.key == "delta_m" for q in found),
-        metrics=len(measures),
+        measures=measures,
+        all_metrics=options.all_metrics,
+        groups={
+            name: [measures[place].objective for place in places]
+            for name, places in comparison.group_places(measures, groups).items()
+        },
+        split=split,
+        lacking=_lacking(grid, measures),
         pool=len(methods),
         summary=summary.column.title if summary else None,
     )
@@ -150,15 +198,17 @@ def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], optio
     seeds = len(grid.seeds)
     rows = [Row(e.label, e.role, cells[e.label], len(e.runs), seeds, marks.get(e.label, "")) for e in entries]
     notes = [*footnotes(facts, entries), *mark_notes]
-    if options.published:
+    if options.published and split != "test":
+        notes.append(Note(f"Published rows are not shown: they are not of the split {split}."))
+    elif options.published:
         more_rows, more_notes = published_rows(grid.task, grid.variant, grid.protocol)
         rows += more_rows
         notes += more_notes
     done = sum(len(e.runs) for e in entries)
     asked = seeds * len(entries)
     table = Table(
-        slug=_slug(grid, rule, official),
-        title=grid.place,
+        slug=_slug(grid, rule, official, split),
+        title=grid.place if split == "test" else f"{grid.place}, split {split}",
         incomplete="" if done == asked else f"incomplete: {done} of {asked} cells",
         columns=tuple(columns),
         rows=tuple(rows),
@@ -168,8 +218,24 @@ def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], optio
     positive = comparison.quantities(measures, reference, replace(options.convention, negative=False))
     delta = next((q for q in positive if q.column.key == "delta_m"), None)
     return Leaderboard(
-        table, grid.task, grid.variant, grid.protocol, measures, tuple(entries), rule, grid.budget, delta
+        table,
+        grid.task,
+        grid.variant,
+        grid.protocol,
+        measures,
+        tuple(entries),
+        rule,
+        grid.budget,
+        delta,
+        groups,
+        split,
     )
+
+
+def _lacking(grid: Grid, measures: Sequence[Measure]) -> list[str]:
+    """The objectives of the task that are not among `measures`."""
+    there = {m.objective for m in measures}
+    return [*dict.fromkeys(m.objective for run in grid.runs[:1] for m in run.measures if m.objective not in there)]
 
 
 def _order(e: Entry, summary: Quantity | None) -> tuple[int, float, str]:
@@ -263,9 +329,10 @@ def _refusal(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]]) -> str:
     )
 
 
-def _slug(grid: Grid, rule: Rule, official: Rule) -> str:
+def _slug(grid: Grid, rule: Rule, official: Rule, split: str) -> str:
     words = [grid.task, grid.variant, grid.protocol.replace("@", "-")]
     words += [grid.digest] if grid.ambiguous else []
     words += [f"tuned{grid.budget}"] if grid.budget else []
     words += [str(rule)] if rule != official else []
+    words += [split] if split != "test" else []
     return "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)

@@ -10,6 +10,7 @@ from mtlbench.commands import commands, spans
 from mtlbench.comparison import DeltaConvention
 from mtlbench.entries import BASELINE, Entry
 from mtlbench.grids import Grid
+from mtlbench.runs import Measure, listed, signatures
 from mtlbench.selection import Rule
 from mtlbench.table import Note
 
@@ -30,8 +31,16 @@ class Facts:
     reference: Entry | None
     convention: DeltaConvention
     has_delta: bool
-    metrics: int
-    """How many metrics Delta-m and ranks are over."""
+    measures: Sequence[Measure]
+    """What Delta-m and ranks are over."""
+    all_metrics: bool
+    """Whether all of them have a column, or the main one of each objective."""
+    groups: Mapping[str, Sequence[str]]
+    """Of the groups that have a column, the objectives."""
+    split: str
+    """What the scores are on."""
+    lacking: Sequence[str]
+    """The objectives that the split does not have."""
     pool: int
     """How many methods are ranked."""
     summary: str | None
@@ -43,6 +52,7 @@ class Facts:
         said = {
             "task": f"{grid.task}/{grid.variant}",
             "protocol": grid.protocol,
+            **({"split": self.split} if self.split != "test" else {}),
             "regime": f"tuned, {grid.budget} trials per method" if grid.budget else "fixed",
             "seeds": spans(grid.seeds),
             "selection": f"{self.rule}{'' if self.rule == self.official else f' (official: {self.official})'}",
@@ -62,10 +72,14 @@ def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
     """All footnotes, warnings last."""
     if not any(entry.runs for entry in entries):
         return _missing(entries)
-    said = [_scores(facts), *_selection(facts), _bold(facts, entries), *_delta(facts), *_ranks(facts)]
+    said = [_scores(facts), *_split(facts), *_selection(facts), _bold(facts, entries)]
     said += [
+        *_groups(facts),
+        *_delta(facts),
+        *_ranks(facts),
         *_difference(facts),
         *_search(facts, entries),
+        *_signatures(facts),
         _cost(facts, entries),
         _provenance(entries),
         *_commands(facts, entries),
@@ -83,10 +97,31 @@ def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
 def _scores(facts: Facts) -> str:
     grid = facts.grid
     percent = f"{100 * facts.level:.4g} %"
+    scores = "Test scores" if facts.split == "test" else f"Scores on the extra test split {facts.split}"
     if len(grid.seeds) < 2:
-        return f"Test scores of one seed ({spans(grid.seeds)}): no interval and no test."
+        return f"{scores} of one seed ({spans(grid.seeds)}): no interval and no test."
     of = "an interval that includes the search" if grid.budget else f"the half-width of the {percent} t interval"
-    return f"Test scores: mean over n seeds ({spans(grid.seeds)}) ± {of}; [low, high] where it is not symmetric."
+    return f"{scores}: mean over n seeds ({spans(grid.seeds)}) ± {of}; [low, high] where it is not symmetric."
+
+
+def _split(facts: Facts) -> list[str]:
+    if not facts.lacking:
+        return []
+    return [f"The split {facts.split} lacks {_objectives(len(facts.lacking))}: {listed(facts.lacking)}."]
+
+
+def _groups(facts: Facts) -> list[str]:
+    return [f"mean {name}: over {_objectives(len(of))}: {listed(of)}." for name, of in facts.groups.items()]
+
+
+def _signatures(facts: Facts) -> list[str]:
+    """How the metrics that are shown are defined; with the objectives, where definitions differ."""
+    found = signatures(m for m in facts.measures if m.main or facts.all_metrics)
+    told = []
+    for metric, by_text in found.items():
+        parts = [f"{text} ({listed(of)})" if len(by_text) > 1 else text for text, of in by_text.items()]
+        told.append(f"{metric}: {'; '.join(parts)}.")
+    return told
 
 
 def _selection(facts: Facts) -> list[str]:
@@ -119,7 +154,7 @@ def _delta(facts: Facts) -> list[str]:
     noise = " Its interval includes the noise of the base row." if len(facts.grid.seeds) > 1 else ""
     return [
         f"Δm: base row {facts.reference.label} (mean over {_seeds(len(facts.reference.runs))}); {c.sign_in_words}; "
-        f"{c.weighting_in_words} ({facts.metrics} metrics).{noise}"
+        f"{c.weighting_in_words} ({len(facts.measures)} metrics).{noise}"
     ]
 
 
@@ -127,8 +162,8 @@ def _ranks(facts: Facts) -> list[str]:
     if facts.pool < 2:
         return []
     return [
-        f"rank: mean rank over {facts.metrics} metrics among these {facts.pool} methods, ties averaged; it depends on "
-        "the pool and does not compare between tables."
+        f"rank: mean rank over {len(facts.measures)} metrics among these {facts.pool} methods, ties averaged; it "
+        "depends on the pool and does not compare between tables."
     ]
 
 
@@ -193,6 +228,7 @@ def _provenance(entries: Sequence[Entry]) -> str:
     parts = [f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else "no commit known"]
     if days:
         parts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
+    parts += sorted({f"in {p.precision}" for p in made if p.precision != "float32"})
     return f"Made by {'; '.join(parts)}."
 
 
@@ -248,6 +284,10 @@ def missing(entries: Sequence[Entry]) -> list[str]:
 
 def _missing(entries: Sequence[Entry]) -> list[Note]:
     return [Note(text, "warning") for text in missing(entries)]
+
+
+def _objectives(count: int) -> str:
+    return f"{count} objective{'' if count == 1 else 's'}"
 
 
 def _seeds(count: int) -> str:

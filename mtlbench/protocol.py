@@ -102,6 +102,8 @@ class Variant(Strict):
     """The protocol that runs when none is named."""
     needs: str = ""
     """The data set it reads from the data root; empty for embedded data."""
+    against: str = ""
+    """What a lone method is compared with: a method that is trained too, at the same seeds, unless it is asked for."""
 
 
 class TaskData(Strict):
@@ -109,6 +111,8 @@ class TaskData(Strict):
 
     variants: dict[str, Variant]
     protocols: dict[str, Protocol]
+    words: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z]\w*$")], str] = {}
+    """Short words for keys that every protocol has: `direction=en2x` for `protocol.options.direction=en2x`."""
 
 
 @cache

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlbench.record import Provenance
+from mtlbench.record import Precision, Provenance
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,13 @@ def now() -> str:
 
 
 def collect(
-    method: type, data_digest: str, device: torch.device, started: str, resumed: int, threads: int
+    method: type,
+    data_digest: str,
+    device: torch.device,
+    started: str,
+    resumed: int,
+    threads: int,
+    precision: Precision,
 ) -> Provenance:
     """The provenance of a cell that ends now."""
     commit, dirty = source_commit()
@@ -45,7 +51,23 @@ def collect(
         hardware=hardware(device),
         device=str(device),
         threads=threads,
+        precision=precision,
     )
+
+
+def precision(autocast: bool, device: torch.device) -> Precision:
+    """What a cell runs in on `device`: bfloat16 autocast where its protocol asks for it and the device has it."""
+    return "bfloat16 autocast" if autocast and _multiplies_bfloat16(device) else "float32"
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has matrix units for bfloat16: CUDA from compute capability 8.0 on, CPUs with AMX tiles."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    ask = getattr(torch.cpu, "get_capabilities", None)  # of the processor itself; older versions of torch lack it
+    return device.type == "cpu" and ask is not None and bool(ask().get("amx_bf16"))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
-from mtlbench.config import identity, method_label, setting
+from mtlbench.cell import identity, method_label, setting
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Strict, protocol_folder, protocol_label
 from mtlbench.search import Tuning
 from mtlbench.storage import is_locked, write_atomically
+
+if TYPE_CHECKING:
+    from mtlbench.task import Task
 
 RECORD = "record.json"
 FAILURE = "failure.json"
@@ -27,6 +32,32 @@ Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 Scores = dict[str, dict[str, dict[str, Finite]]]
 """Split -> objective -> metric -> value."""
 Status = Literal["finished", "diverged", "oom", "timeout", "error"]
+Precision = Literal["float32", "bfloat16 autocast"]
+
+SPLITS = ("val", "test")
+"""What every evaluation scores; a task may have extra splits."""
+
+
+def _plain(facts: Any) -> Any:
+    """Facts that JSON holds as they are: mappings, lists, strings, booleans, None and finite numbers."""
+
+    def check(value: Any, place: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise ValueError(f"facts{place} has the key {key!r}, which is no string")
+                check(inner, f"{place}[{key!r}]")
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                check(inner, f"{place}[{index}]")
+        elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
+            raise ValueError(f"facts{place} is {value!r}: allowed are strings, finite numbers, lists and mappings")
+
+    check(facts, "")
+    return facts
+
+
+Facts = Annotated[dict[str, Any], pydantic.BeforeValidator(_plain)]
 
 
 class MetricInfo(Strict):
@@ -35,6 +66,8 @@ class MetricInfo(Strict):
     name: str
     higher_is_better: bool
     unit: str
+    signature: str = ""
+    """Its exact definition in its library's own notation; empty in records before schema version 3."""
 
 
 class ObjectiveInfo(Strict):
@@ -89,10 +122,12 @@ class Provenance(Strict):
     hardware: str
     device: str
     threads: int
+    precision: Precision = "float32"
+    """In which forward passes really ran, in training and in evaluation."""
 
 
 class CellInfo(Strict):
-    """The cell's canonical configuration (`mtlbench.config.Cell`)."""
+    """The cell's canonical configuration (`mtlbench.cell.Cell`)."""
 
     method: str
     parameters: dict[str, Any]
@@ -104,10 +139,12 @@ class CellInfo(Strict):
     jacobian_dtype: str | None
     tuning: Tuning | None = None
     """None in the fixed regime, as in every record of schema version 1."""
+    treated: tuple[str, ...] | None = None
+    """The objectives whose gradients the method corrects, and groups of them; None for all, as before version 3."""
 
     def canonical(self) -> dict[str, Any]:
-        """What the identity is made of: where there is no tuning, there is no word of it."""
-        return self.model_dump(exclude=None if self.tuning else {"tuning"})
+        """What the identity is made of: where there is no tuning and all are treated, there is no word of it."""
+        return self.model_dump(exclude={key for key in ("tuning", "treated") if getattr(self, key) is None})
 
     @property
     def protocol_label(self) -> str:
@@ -133,8 +170,8 @@ class Record(Strict):
     that failed leaves the same content, as far as it came, in `failure.json`.
     """
 
-    schema_version: Literal[1, 2] = 2
-    """2 knows the tuned regime; a record of version 1 is read as it is."""
+    schema_version: Literal[1, 2, 3] = 3
+    """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision. Older ones are read as is."""
     id: str
     status: Status
     reason: str = ""
@@ -143,6 +180,10 @@ class Record(Strict):
     separate_models: bool = False
     """Whether every objective was trained by a model of its own, whose epochs are then selected apart."""
     objectives: tuple[ObjectiveInfo, ...] = ()
+    groups: dict[str, tuple[str, ...]] = pydantic.Field(default_factory=dict)
+    """Named groups of objectives, for means over them."""
+    facts: Facts = pydantic.Field(default_factory=dict)
+    """What the task says of itself; not part of the cell's identity."""
     evaluations: tuple[Evaluation, ...] = ()
     cost: Cost | None = None
     provenance: Provenance | None = None
@@ -155,13 +196,16 @@ class Record(Strict):
             raise ValueError("the id is not that of the configuration")
         if self.status == "finished" and not (self.evaluations and self.cost and self.provenance and self.objectives):
             raise ValueError("a finished record needs objectives, evaluations, cost and provenance")
+        strangers = {name for group in self.groups.values() for name in group} - {o.name for o in self.objectives}
+        if strangers:
+            raise ValueError(f"groups name {', '.join(sorted(strangers))}, which is no objective")
         return self
 
     @property
     def label(self) -> str:
         """The method with what differs from its defaults."""
         c = self.cell
-        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype, c.tuning)
+        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype, c.tuning, c.treated)
 
     @property
     def protocol_label(self) -> str:
@@ -185,6 +229,46 @@ class Record(Strict):
                 (folder / FAILURE).unlink(missing_ok=True)
             if self.status in ("finished", "diverged"):
                 (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+class TaskInfo(Strict):
+    """What a task declares, in the form in which a record holds it."""
+
+    objectives: tuple[ObjectiveInfo, ...]
+    groups: dict[str, tuple[str, ...]]
+    facts: Facts
+
+    @classmethod
+    def of(cls, task: Task) -> TaskInfo:
+        """The declarations of `task`; raises `UsageError` for one that no record can hold."""
+        who, count, extra = f"task {task.name}", len(task.objectives), tuple(task.extra_splits)
+        taken = {"all", *(o.name for o in task.objectives)}
+        for name, members in task.groups.items():
+            if name in taken:
+                raise UsageError(f"{who}: a group must not be called {name!r}, which is all or an objective.")
+            if not members or len(set(members)) < len(members) or not all(0 <= k < count for k in members):
+                raise UsageError(
+                    f"{who}: groups[{name!r}] is {list(members)}. A group holds different objectives by index, "
+                    f"from 0 to {count - 1}."
+                )
+        if len({*SPLITS, "train", *extra}) < len(SPLITS) + 1 + len(extra):
+            raise UsageError(f"{who}: extra_splits={list(extra)} must be different names other than train, val, test.")
+        objectives = tuple(
+            ObjectiveInfo(name=o.name, metrics=tuple(MetricInfo(**dataclasses.asdict(m)) for m in o.metrics))
+            for o in task.objectives
+        )
+        groups = {name: tuple(objectives[k].name for k in members) for name, members in task.groups.items()}
+        try:
+            return cls(objectives=objectives, groups=groups, facts=_as_data(task.facts))
+        except pydantic.ValidationError as error:
+            raise UsageError(f"{who}: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _as_data(value: Any) -> Any:
+    """Mappings as dicts and tuples as lists, the way they come back from a file."""
+    if isinstance(value, Mapping):
+        return {key: _as_data(inner) for key, inner in value.items()}
+    return [*map(_as_data, value)] if isinstance(value, list | tuple) else value
 
 
 class Unreadable(UsageError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlbench.record import CellInfo, CellState, Cost, Evaluation, ObjectiveInfo, Provenance, Record, Unreadable
+from mtlbench.record import SPLITS, CellInfo, CellState, Cost, Evaluation, ObjectiveInfo, Provenance, Record, Unreadable
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,8 @@ class Measure:
     higher_is_better: bool
     main: bool
     """Whether it is the objective's first metric, by which epochs and trials are selected."""
+    signature: str = ""
+    """The metric's exact definition in its library's own notation."""
 
     @property
     def sign(self) -> float:
@@ -57,6 +59,19 @@ class Run:
     """(E, M): scores on the test split."""
     cost: Cost
     provenance: Provenance
+    extra: Mapping[str, Array] = field(default_factory=dict)
+    """Extra split -> (E, M) scores; NaN where the split lacks the objective or was not scored."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Named groups of objectives."""
+
+    def curves(self, split: str) -> Array:
+        """(E, M): the scores on `split`, NaN where there are none."""
+        known = {"val": self.val, "test": self.test, **self.extra}
+        return known[split] if split in known else np.full_like(self.test, np.nan)
+
+    def measured(self, split: str) -> list[int]:
+        """Which of the M measures `split` has, in their order."""
+        return np.flatnonzero(~np.isnan(self.curves(split)).all(0)).tolist()
 
     @classmethod
     def of(cls, record: Record, path: Path = Path()) -> Run:
@@ -64,10 +79,14 @@ class Run:
         assert record.cost is not None
         assert record.provenance is not None
         measures = _measures(record.objectives)
-        try:
-            val, test = (_curves(record.evaluations, split, measures) for split in ("val", "test"))
-        except KeyError as error:
-            raise Unreadable(f"{path} is not a whole record: an evaluation has no score of {error}") from error
+        val, test = (_curves(record.evaluations, split, measures) for split in SPLITS)
+        for split, curves in zip(SPLITS, (val, test), strict=True):
+            for place in np.flatnonzero(np.isnan(curves).any(0))[:1]:
+                m = measures[place]
+                raise Unreadable(
+                    f"{path} is not a whole record: an evaluation has no {split} score of {m.objective} {m.metric}"
+                )
+        extra = {split: None for e in record.evaluations for split in e.scores if split not in SPLITS}
         return cls(
             path=path,
             id=record.id,
@@ -80,6 +99,8 @@ class Run:
             test=test,
             cost=record.cost,
             provenance=record.provenance,
+            extra={split: _curves(record.evaluations, split, measures) for split in extra},
+            groups=record.groups,
         )
 
 
@@ -143,10 +164,10 @@ _known_measures: dict[tuple[Any, ...], tuple[Measure, ...]] = {}
 
 def _measures(objectives: tuple[ObjectiveInfo, ...]) -> tuple[Measure, ...]:
     """Equal ones are one object, so that many runs hold them once."""
-    key = tuple((o.name, m.name, m.unit, m.higher_is_better) for o in objectives for m in o.metrics)
+    key = tuple((o.name, m.name, m.unit, m.higher_is_better, m.signature) for o in objectives for m in o.metrics)
     if key not in _known_measures:
         _known_measures[key] = tuple(
-            Measure(o.name, m.name, m.unit, m.higher_is_better, place == 0)
+            Measure(o.name, m.name, m.unit, m.higher_is_better, place == 0, m.signature)
             for o in objectives
             for place, m in enumerate(o.metrics)
         )
@@ -154,6 +175,25 @@ def _measures(objectives: tuple[ObjectiveInfo, ...]) -> tuple[Measure, ...]:
 
 
 def _curves(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Measure]) -> Array:
+    """(E, M); NaN, which no record holds, where there is no score."""
     names = [(m.objective, m.metric) for m in measures]
-    by_epoch = [evaluation.scores[split] for evaluation in evaluations]
-    return np.array([[scores[o][m] for o, m in names] for scores in by_epoch], dtype=np.float64)
+    by_epoch = [evaluation.scores.get(split, {}) for evaluation in evaluations]
+    none: dict[str, float] = {}
+    found = [[scores.get(o, none).get(m, np.nan) for o, m in names] for scores in by_epoch]
+    return np.array(found, dtype=np.float64).reshape(len(evaluations), len(measures))
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """`de, fr, cs`; of many names the first ones, `and 12 more`."""
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def signatures(measures: Iterable[Measure]) -> dict[str, dict[str, list[str]]]:
+    """Metric -> signature -> the objectives scored so; metrics without a signature are left out."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for m in measures:
+        if m.signature:
+            found.setdefault(m.metric, {}).setdefault(m.signature, []).append(m.objective)
+    return found

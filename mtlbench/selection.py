@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mtlbench.errors import UsageError
 from mtlbench.runs import Array, Measure, Run
@@ -46,31 +47,50 @@ class Chosen:
 
     val: Array
     """(M,): on the validation split."""
-    test: Array
-    """(M,): on the test split."""
+    scores: Array
+    """(S,): on the split that is reported; the S measures that it has (`Run.measured`)."""
 
 
-def choose(run: Run, rule: Rule) -> Chosen:
-    """The scores of `run` that count under `rule`; raises `UsageError` if its curves are too short for it."""
-    if rule.name == "last":
-        return Chosen(run.val[-1], run.test[-1])
-    if rule.name == "mean-last":
-        if len(run.epochs) < rule.count:
+def choose(run: Run, rule: Rule, split: str = "test") -> Chosen:
+    """The scores of `run` on `split` that count under `rule`, which never looks at an extra split.
+
+    Raises:
+        UsageError: the curves are too short for the rule, or an evaluation that counts has no scores on the split.
+    """
+    counting, columns, curves = _counting(run, rule), run.measured(split), run.curves(split)
+    scores = np.take_along_axis(curves, counting, 0).mean(0)[columns]
+    if not columns or np.isnan(scores).any():
+        scored = run.epochs[~np.isnan(curves[:, columns]).any(1)] if columns else run.epochs[:0]
+        raise UsageError(
+            f"selection={rule} takes the scores of {run.path} after epoch {_epochs(run.epochs[counting])}; on the "
+            f"split {split} it was scored after epoch {_epochs(scored) or 'none'}. "
+            + ("Choose --selection last." if run.epochs[-1] in scored else "Train the cell again.")
+        )
+    return Chosen(np.take_along_axis(run.val, counting, 0).mean(0), scores)
+
+
+def _counting(run: Run, rule: Rule) -> NDArray[np.intp]:
+    """(R, M): for each measure the evaluations whose mean counts, by index."""
+    evaluations, measures = run.val.shape
+    if rule.name in ("last", "mean-last"):
+        if evaluations < rule.count:
             raise UsageError(
-                f"selection={rule} needs {rule.count} evaluations and {run.path} has {len(run.epochs)}. "
+                f"selection={rule} needs {rule.count} evaluations and {run.path} has {evaluations}. "
                 f"Choose a smaller number, or another rule: {RULES}."
             )
-        return Chosen(run.val[-rule.count :].mean(0), run.test[-rule.count :].mean(0))
+        return np.tile(np.arange(evaluations - rule.count, evaluations)[:, None], measures)
     judge = run.test if rule.name == "oracle" else run.val
     if not run.separate_models:
-        best = int(np.argmax(merit(judge, run.measures)))
-        return Chosen(run.val[best], run.test[best])
-    val, test = np.empty(len(run.measures)), np.empty(len(run.measures))
+        return np.full((1, measures), np.argmax(merit(judge, run.measures)))
+    found = np.empty((1, measures), dtype=np.intp)
     for objective in dict.fromkeys(m.objective for m in run.measures):
         own = [i for i, m in enumerate(run.measures) if m.objective == objective]
-        best = int(np.argmax(merit(judge[:, own], [run.measures[i] for i in own])))
-        val[own], test[own] = run.val[best, own], run.test[best, own]
-    return Chosen(val, test)
+        found[:, own] = np.argmax(merit(judge[:, own], [run.measures[i] for i in own]))
+    return found
+
+
+def _epochs(numbers: ArrayLike) -> str:
+    return ", ".join(map(str, np.unique(numbers).astype(int)))
 
 
 def merit(scores: Array, measures: Sequence[Measure]) -> Array:

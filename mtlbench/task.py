@@ -21,6 +21,8 @@ class Metric:
     name: str
     higher_is_better: bool
     unit: str = ""
+    signature: str = ""
+    """Its exact definition in its library's own notation, such as a sacreBLEU signature."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ class Task(ABC):
     steps_per_epoch: int
     data_digest: str
     """SHA-256 (hex) over the arrays that training and scoring use."""
+    groups: Mapping[str, Sequence[int]] = {}
+    """Named groups of objectives, which may overlap; tables show the mean over each beside the mean over all."""
+    extra_splits: Sequence[str] = ()
+    """Test splits beside `test`. They are scored at every evaluation, or, where the protocol's selection is `last`,
+    after the last epoch only; `mtlbench table --split NAME` reports one."""
+    facts: Mapping[str, Any] = {}
+    """What the task says of itself in the record: numbers, strings and nested mappings and lists of them, such as
+    counts of repaired lines or the digest of a subword model. Read once, after the model is built."""
 
     @abstractmethod
     def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None: ...
@@ -86,7 +96,8 @@ class Task(ABC):
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]
     ) -> Mapping[str, Mapping[str, float]]:
-        """Scores of `objectives` on `split` (`val` or `test`): objective name -> metric name -> value.
+        """Scores of `objectives` on `split`: objective name -> metric name -> value.
 
-        The runner has set the model to evaluation mode and turned gradients off.
+        `val` and `test` have all objectives; one of `extra_splits` may have some, and those that it lacks are left
+        out. The runner has set the model to evaluation mode, turned gradients off, and set the precision of training.
         """

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mtlbench import registry
 from mtlbench.backward import Backward
-from mtlbench.config import Cell
-from mtlbench.errors import Diverged, UsageError
+from mtlbench.cell import Cell
+from mtlbench.errors import Diverged, UsageError, unknown
 from mtlbench.kinds import Method
 from mtlbench.protocol import Optimizer, Schedule
 from mtlbench.task import Task
@@ -31,6 +31,23 @@ def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[T
     return [Trainee(cell, task, copy.deepcopy(model), registry.method("uniform"), [k]) for k in range(count)]
 
 
+def treated_objectives(cell: Cell, task: Task) -> list[int] | None:
+    """The objectives that `treated` names, from 0; None for all.
+
+    Raises:
+        UsageError: a name that is neither an objective's nor a group's.
+    """
+    if cell.treated is None:
+        return None
+    known = {objective.name: [k] for k, objective in enumerate(task.objectives)} | dict(task.groups)
+    for name in cell.treated:
+        if name not in known:
+            named = ", ".join(sorted(task.groups)) or "none here"
+            hint = f"treated= takes all, a group of objectives ({named}), an objective, or a list: [NAME,NAME]."
+            raise unknown(f"objective of {cell.task}/{cell.variant} to treat:", name, known, hint)
+    return sorted({k for name in cell.treated for k in known[name]})
+
+
 class Trainee:
     """One model for all objectives, or for one of them."""
 
@@ -40,12 +57,14 @@ class Trainee:
         self.objectives = objectives
         self.protocol = cell.protocol
         dtype = DTYPES[cell.jacobian_dtype] if cell.jacobian_dtype else None
+        treated = treated_objectives(cell, task)
         self.backward = Backward(
             method,
             task.shared(model),
             cell.granularity or "whole_model",
             len(objectives),
             jacobian_dtype=dtype,
+            treated=None if treated is None else [row for row, k in enumerate(objectives) if k in treated],
         )
         method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import math
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mtlbench import provenance, registry
-from mtlbench.config import Cell
+from mtlbench.cell import Cell
+from mtlbench.checkpoint import Checkpoint, Log
 from mtlbench.errors import Diverged, UsageError
-from mtlbench.record import (
-    CHECKPOINT,
-    CellInfo,
-    Cost,
-    Evaluation,
-    MetricInfo,
-    ObjectiveInfo,
-    Record,
-    Status,
-)
-from mtlbench.storage import set_aside, write_atomically
+from mtlbench.record import CHECKPOINT, SPLITS, CellInfo, Cost, Evaluation, Record, Scores, Status, TaskInfo
 from mtlbench.task import Task
 from mtlbench.trainee import learning_rate_factor, trainees
 
-CHECKPOINT_FORMAT = 1
-SPLITS = ("val", "test")
 _BLOCK_STEPS = 10
+_MOST_SCORES = 6
+"""Objectives; of more than these, progress tells means."""
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
@@ -50,7 +39,7 @@ class Progress:
     total_steps: int
     epoch: int
     scores: dict[str, float] = field(default_factory=dict)
-    """After an evaluation: validation score of each objective's main metric."""
+    """After an evaluation: validation score of each objective's main metric; of many, means over all and groups."""
 
 
 class Interrupted(Exception):
@@ -149,7 +138,9 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> None:
 def _built(cell: Cell, data_root: Path | None) -> tuple[Task, nn.Module] | None:
     try:
         task = registry.task_class(cell.task)(cell.variant, cell.protocol, data_root, torch.device("cpu"))
-        return task, task.model()
+        built = task, task.model()
+        TaskInfo.of(task)
+        return built
     except UsageError:
         raise
     except Exception:
@@ -164,23 +155,6 @@ def _check_device(device: str) -> None:
         raise UsageError(f"device={device} is not there. This machine has: cpu{', ' + names if names else ''}.")
 
 
-@dataclass
-class _Log:
-    """What has been measured so far; saved with every checkpoint."""
-
-    step: int = 0
-    evaluations: list[Evaluation] = field(default_factory=list)
-    loss_sums: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    loss_counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    block_seconds: list[float] = field(default_factory=list)
-    """Seconds per step of each block of steps."""
-    seconds_training: float = 0.0
-    seconds_evaluation: float = 0.0
-    peak_memory: int = 0
-    resumed: int = 0
-    started: str = field(default_factory=provenance.now)
-
-
 class _Run:
     """The state of one cell in training."""
 
@@ -188,22 +162,21 @@ class _Run:
         provenance.source_commit()  # as it is now: it is remembered, and the files may change while the cell trains
         self.cell = cell
         self.device = device
-        self.checkpoint = folder / CHECKPOINT
         protocol = cell.protocol
+        self.precision = provenance.precision(protocol.autocast, device)
+        self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision)
         self.task = registry.task_class(cell.task)(cell.variant, protocol, data_root, device)
-        count = len(self.task.objectives)
         _seed_torch(stream(cell.seed, "init"), device)
         model = self.task.model().to(device)
+        self.info = TaskInfo.of(self.task)
         method = registry.method(cell.method, **cell.parameters).seed(stream(cell.seed, "method"))
         self.method = method
         self.parts = trainees(cell, self.task, model, method)
         self.total_steps = protocol.epochs * self.task.steps_per_epoch
-        self.log = _Log()
-        self.log.loss_sums = torch.zeros(count, dtype=torch.float64, device=device)
-        self.log.loss_counts = torch.zeros(count, dtype=torch.float64)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        self._resume()
+        resumed = self.checkpoint.resume(self.parts, method, device)
+        self.log = resumed or Log.empty(len(self.task.objectives), device)
 
     def train(
         self,
@@ -251,10 +224,9 @@ class _Run:
                 )
             if self._evaluates(epoch + 1):
                 self._evaluate(epoch + 1)
-                scores = log.evaluations[-1].scores["val"]
-                main = {o.name: scores[o.name][o.metrics[0].name] for o in task.objectives}
                 self._save()
-                on_progress(Progress(log.step, self.total_steps, epoch + 1, main))
+                told = _told(self.info, log.evaluations[-1].scores["val"])
+                on_progress(Progress(log.step, self.total_steps, epoch + 1, told))
                 if epoch + 1 < protocol.epochs:
                     _stop_if(should_stop(), log.seconds_training > limit)
 
@@ -277,15 +249,9 @@ class _Run:
             reason=reason,
             cell=CellInfo(**self.cell.canonical()),
             separate_models=self.method.separate_models,
-            objectives=tuple(
-                ObjectiveInfo(
-                    name=o.name,
-                    metrics=tuple(
-                        MetricInfo(name=m.name, higher_is_better=m.higher_is_better, unit=m.unit) for m in o.metrics
-                    ),
-                )
-                for o in task.objectives
-            ),
+            objectives=self.info.objectives,
+            groups=self.info.groups,
+            facts=self.info.facts,
             evaluations=tuple(log.evaluations),
             cost=cost,
             provenance=provenance.collect(
@@ -295,6 +261,7 @@ class _Run:
                 log.started,
                 log.resumed,
                 self.cell.protocol.threads,
+                self.precision,
             ),
             diagnostics={k: v for k, v in self.method.report().items() if math.isfinite(v)},
         )
@@ -305,14 +272,9 @@ class _Run:
             protocol.schedule, log.step, self.task.steps_per_epoch, self.total_steps
         )
         noise = stream(self.cell.seed, "noise", log.step)
-        autocast = (
-            torch.autocast(self.device.type, torch.bfloat16)
-            if protocol.autocast and self.device.type == "cuda"
-            else nullcontext()
-        )
         for part in self.parts:
             _seed_torch(noise, self.device)
-            with autocast:
+            with self._autocast():
                 losses = part.step(batch, rate)
             for k, loss in losses.items():
                 log.loss_sums[k] += loss
@@ -323,15 +285,26 @@ class _Run:
         """Whether the model is evaluated after so many epochs."""
         return epoch % self.cell.protocol.evaluate_every == 0 or epoch == self.cell.protocol.epochs
 
+    def _autocast(self) -> AbstractContextManager[object]:
+        """A new context for each step and evaluation: within one, torch remembers the weights it has converted."""
+        return nullcontext() if self.precision == "float32" else torch.autocast(self.device.type, torch.bfloat16)
+
+    def _splits(self, epoch: int) -> tuple[str, ...]:
+        """What is scored after so many epochs: where the last evaluation counts, extra splits wait for it."""
+        protocol = self.cell.protocol
+        extra = protocol.selection != "last" or epoch == protocol.epochs
+        return (*SPLITS, *(self.task.extra_splits if extra else ()))
+
     def _evaluate(self, epoch: int) -> None:
         log, names = self.log, [o.name for o in self.task.objectives]
         clock = time.perf_counter()
-        scores: dict[str, dict[str, dict[str, float]]] = {split: {} for split in SPLITS}
+        scores: Scores = {split: {} for split in self._splits(epoch)}
         with torch.inference_mode():
             for part in self.parts:
                 part.model.eval()
-                for split in SPLITS:
-                    found = self.task.evaluate(part.model, split, list(part.objectives))
+                for split in scores:
+                    with self._autocast():
+                        found = self.task.evaluate(part.model, split, list(part.objectives))
                     scores[split].update({name: dict(metrics) for name, metrics in found.items()})
                 part.model.train()
         for split, by_objective in scores.items():
@@ -353,72 +326,21 @@ class _Run:
 
     def _save(self) -> None:
         self._note_memory()
-        log = self.log
-        state = {
-            "format": CHECKPOINT_FORMAT,
-            "cell": self.cell.id,
-            "parts": [part.state_dict() for part in self.parts],
-            "method": self.method.state_dict(),
-            "step": log.step,
-            "evaluations": [e.model_dump(mode="json") for e in log.evaluations],
-            "loss_sums": log.loss_sums,
-            "loss_counts": log.loss_counts,
-            "block_seconds": torch.tensor(log.block_seconds, dtype=torch.float64),
-            "seconds_training": log.seconds_training,
-            "seconds_evaluation": log.seconds_evaluation,
-            "peak_memory": log.peak_memory,
-            "resumed": log.resumed,
-            "started": log.started,
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        # A digest in front: a file that was damaged on disk must never be taken for a checkpoint.
-        write_atomically(self.checkpoint, hashlib.sha256(content).digest() + content)
-
-    def _resume(self) -> None:
-        """Go on from the checkpoint; one that is damaged is kept under another name and not used."""
-        if not self.checkpoint.exists():
-            return
-        try:
-            state = _read_checkpoint(self.checkpoint, self.cell.id, self.device)
-        except Exception as error:
-            kept = set_aside(self.checkpoint)
-            warnings.warn(f"{self.checkpoint} is damaged ({error}); kept as {kept.name}, starting again.", stacklevel=2)
-            return
-        try:
-            for part, stored in zip(self.parts, state["parts"], strict=True):
-                part.load_state_dict(stored)
-            self.method.load_state_dict(state["method"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            kept = set_aside(self.checkpoint)
-            raise UsageError(
-                f"{self.checkpoint} does not fit the model as it is now ({str(error).splitlines()[0]}). It is kept as "
-                f"{kept.name}; the same command starts the cell again."
-            ) from error
-        self.log = _Log(
-            step=state["step"],
-            evaluations=[Evaluation.model_validate(e) for e in state["evaluations"]],
-            loss_sums=state["loss_sums"],
-            loss_counts=state["loss_counts"].cpu(),
-            block_seconds=state["block_seconds"].tolist(),
-            seconds_training=state["seconds_training"],
-            seconds_evaluation=state["seconds_evaluation"],
-            peak_memory=state["peak_memory"],
-            resumed=state["resumed"] + 1,
-            started=state["started"],
-        )
+        self.checkpoint.save(self.parts, self.method, self.log)
 
 
-def _read_checkpoint(path: Path, cell: str, device: torch.device) -> dict[str, Any]:
-    content = path.read_bytes()
-    digest, body = content[:32], content[32:]
-    if hashlib.sha256(body).digest() != digest:
-        raise ValueError("its checksum does not match")
-    state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
-    if state["format"] != CHECKPOINT_FORMAT or state["cell"] != cell:
-        raise ValueError("it is of another version or of another cell")
-    return dict(state)
+def _told(info: TaskInfo, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """What progress tells of validation scores."""
+    main = {o.name: scores[o.name][o.metrics[0].name] for o in info.objectives}
+    if len(main) <= _MOST_SCORES:
+        return main
+    groups = {"mean": tuple(main), **{f"mean {name}": members for name, members in info.groups.items()}}
+    kinds = {o.name: (o.metrics[0].name, o.metrics[0].unit) for o in info.objectives}
+    return {
+        name: sum(main[member] for member in members) / len(members)
+        for name, members in groups.items()
+        if len({kinds[member] for member in members}) == 1
+    }
 
 
 def _stop_if(stop: bool, out_of_time: bool) -> None:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mtlbench.config import Cell, checked_parameters, searchable
+from mtlbench.cell import Cell
+from mtlbench.config import checked_parameters, searchable
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Protocol, with_values
 from mtlbench.runs import Run

@@ -7,7 +7,7 @@ and the Gramian, whatever the number of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,35 +63,41 @@ def visiting_orders(groups: int, objectives: int, generator: torch.Generator, sh
 
 
 class Visit(NamedTuple):
-    """One step: what every working copy, (n,) = (G K,) of them, visits."""
+    """One step: what every one of the n working copies visits."""
 
     entry: Index
     """(n,) where the pair stands in a flattened (G, K, K) table."""
     row: Index
-    """(n,) which of the (n,) original gradients is visited."""
+    """(n,) which of the (G K,) original gradients is visited."""
 
 
 class Visits:
-    """The working copies of unit gradients, n = G K of them, and the steps in which they visit the others.
+    """The working copies of unit gradients and the steps in which they visit the others.
 
-    All arrays over working copies are flat: (n,), group by group, in the order of the objectives.
+    There is one for every treated objective in every group, n of them. All arrays over working copies are flat: (n,),
+    group by group, in the order of the objectives. Every objective is visited, treated or not.
 
     Args:
         cosines: (G, K, K) the Gramian of the unit rows.
-        generator: draws the visiting orders.
+        generator: draws the visiting orders, of all objectives whoever is treated, so that runs stay paired.
         shuffle: False for visits in index order.
+        treated: the objectives that have working copies.
     """
 
-    def __init__(self, cosines: Array, generator: torch.Generator, shuffle: bool) -> None:
+    copies: Index
+    """(n,) which of the (G K,) original gradients each working copy is of."""
+
+    def __init__(self, cosines: Array, generator: torch.Generator, shuffle: bool, treated: Sequence[int]) -> None:
         groups, objectives, _ = cosines.shape
         orders = visiting_orders(groups, objectives, generator, shuffle).reshape(objectives - 1, groups * objectives)
-        copies = np.arange(groups * objectives)
-        self._entries = orders + copies * objectives
-        self._rows = orders + (copies - copies % objectives)
+        every = np.arange(groups * objectives)
+        self.copies = copies = every.reshape(groups, objectives)[:, list(treated)].reshape(-1)
+        self._entries = orders[:, copies] + copies * objectives
+        self._rows = orders[:, copies] + (copies - copies % objectives)
         self._shape = cosines.shape
         self._cosines = cosines.reshape(-1, objectives)
         self._coefficients = np.zeros(cosines.size)
-        self._coefficients[copies * objectives + copies % objectives] = 1.0
+        self._coefficients[every * objectives + every % objectives] = 1.0
         # Inner products of the working copies with the originals, kept up to date so that a visit only looks one up.
         self._products = self._cosines.copy()
 
@@ -111,10 +117,10 @@ class Visits:
         self._coefficients[visit.entry[changed]] += amounts
         step = self._cosines.take(visit.row[changed], axis=0)
         step *= amounts[:, None]
-        self._products[changed] += step
+        self._products[self.copies[changed]] += step
 
     def weights(self, norms: Array) -> Array:
-        """(G, K) weights of the original rows in the sum of all working copies, each at its gradient's length."""
+        """(G, K) weights of the original rows in the sum of working copies and untreated gradients, at full length."""
         summed = (norms[:, None, :] @ self._coefficients.reshape(self._shape))[:, 0, :]
         return np.where(norms > 0, summed * _inverse(norms), 1.0)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench import registry
-from mtlbench.config import Cell
+from mtlbench.cell import Cell
 from mtlbench.errors import UsageError
 from mtlbench.protocol import Protocol
 from mtlbench.record import RECORD, CellInfo, Record, Status, Unreadable, load

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.config import Cell, identity, parse
+from mtlbench.cell import Cell, identity
+from mtlbench.config import parse
 from mtlbench.record import FAILURE, RECORD, CellInfo, Cost, Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
 
 ACCURACY = MetricInfo(name="accuracy", higher_is_better=True, unit="%")
@@ -72,6 +73,51 @@ def record(
             ),
             **changes,
         }
+    )
+
+
+BLEU = MetricInfo(name="bleu", higher_is_better=True, unit="", signature="nrefs:1|tok:13a|version:2.6.0")
+
+
+def multilingual(
+    method: str = "uniform",
+    seed: int = 0,
+    gain: float = 0.0,
+    languages: int = 20,
+    lacking: int = 6,
+    extra_epochs: Iterable[int] = (1, 2),
+    **changes: Any,
+) -> Record:
+    """A record of many objectives in two groups, scored on the extra split `news` too, after some of two epochs.
+
+    Language k has 10 k + gain + epoch + seed / 10 on `test`, 1 less on `val`, half of it on `news`, which lacks the
+    first `lacking` ones.
+    """
+    names = [f"l{k}" for k in range(languages)]
+
+    def scores(epoch: int, factor: float = 1.0, less: float = 0.0, first: int = 0) -> dict[str, dict[str, float]]:
+        found = {name: 10.0 * k + gain + epoch + seed / 10 - less for k, name in enumerate(names)}
+        return {name: {"bleu": factor * value} for name, value in [*found.items()][first:]}
+
+    evaluations = []
+    for epoch in (1, 2):
+        by_split = {"val": scores(epoch, less=1.0), "test": scores(epoch)}
+        if epoch in extra_epochs:
+            by_split["news"] = scores(epoch, factor=0.5, first=lacking)
+        evaluations.append(Evaluation(epoch=epoch, step=epoch, losses={}, scores=by_split))
+    characters = BLEU.model_copy(update={"signature": "nrefs:1|tok:char|version:2.6.0"})
+    return record(
+        method,
+        seed,
+        **{
+            "objectives": tuple(
+                ObjectiveInfo(name=name, metrics=(characters if k < 2 else BLEU,)) for k, name in enumerate(names)
+            ),
+            "groups": {"low": tuple(names[: languages // 4]), "high": tuple(names[languages // 4 :])},
+            "facts": {"parameters": 1234, "verses": {"dropped": 5, "share": 0.25}, "subwords": "abc"},
+            "evaluations": tuple(evaluations),
+            **changes,
+        },
     )
 
 

@@ -6,15 +6,17 @@ import numpy as np
 def index_orders(groups, objectives):
     """Every objective of every group visits the others by index: (K-1, G, K)."""
     others = [[j for j in range(objectives) if j != i] for i in range(objectives)]
-    return np.array([[[others[i][s] for i in range(objectives)] for _ in range(groups)] for s in range(objectives - 1)])
+    orders = [[[others[i][s] for i in range(objectives)] for _ in range(groups)] for s in range(objectives - 1)]
+    return np.array(orders, dtype=int).reshape(objectives - 1, groups, objectives)
 
 
-def pcgrad(gradients, orders):
+def pcgrad(gradients, orders, treated=None):
     """Yu et al., Algorithm 1.
 
     Args:
         gradients: per group, (K, P_g).
         orders: (K-1, G, K), which objective each one visits in each step.
+        treated: the objectives whose gradients are corrected; all if None.
 
     Returns:
         Per group, the (P_g,) update.
@@ -24,7 +26,7 @@ def pcgrad(gradients, orders):
         total = np.zeros(rows.shape[1])
         for i in range(len(rows)):
             g = rows[i].copy()
-            for j in orders[:, group, i]:
+            for j in orders[:, group, i] if treated is None or i in treated else ():
                 inner = g @ rows[j]
                 if inner < 0:
                     g = g - inner / (rows[j] @ rows[j]) * rows[j]
@@ -33,7 +35,7 @@ def pcgrad(gradients, orders):
     return updates
 
 
-def gradvac(gradients, orders, targets, beta, fixed=False):
+def gradvac(gradients, orders, targets, beta, fixed=False, treated=None):
     """Wang et al., Algorithm 1 (Appendix E); moves the (G, K, K) `targets` in place unless they are `fixed`.
 
     Returns:
@@ -44,7 +46,7 @@ def gradvac(gradients, orders, targets, beta, fixed=False):
         total = np.zeros(rows.shape[1])
         for i in range(len(rows)):
             g = rows[i].copy()
-            for j in orders[:, group, i]:
+            for j in orders[:, group, i] if treated is None or i in treated else ():
                 t = targets[group, i, j]
                 length, other = np.linalg.norm(g), np.linalg.norm(rows[j])
                 phi = g @ rows[j] / (length * other)

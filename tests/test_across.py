@@ -10,8 +10,8 @@ import pytest
 from handmade import constant
 
 from mtlbench.across import Across, across
+from mtlbench.cell import identity
 from mtlbench.comparison import DeltaConvention
-from mtlbench.config import identity
 from mtlbench.leaderboard import Options, report
 from mtlbench.record import CellInfo, Record
 from mtlbench.runs import Collection, Run

@@ -6,8 +6,9 @@ import shlex
 
 import pytest
 
+from mtlbench.cell import Cell
 from mtlbench.commands import commands, spans
-from mtlbench.config import Cell, parse
+from mtlbench.config import parse
 from mtlbench.record import CellInfo
 from mtlbench.tuning import reruns
 
@@ -29,6 +30,7 @@ def words(command: str) -> list[str]:
         ("method=gradvac method.beta=0.01,0.1 seed=0,2", 2),  # the default goes without the word
         ("method=scalarization method.weights=[0.2,1.8],[1,1],[1.8,0.2] seed=3", 1),
         ("method=gradvac,uniform granularity=all_layer jacobian_dtype=bfloat16 seed=0..2", 2),
+        ("method=gradvac,uniform treated=all,left,[left,right] granularity=all_layer seed=0", 4),
         ("method=gradvac method.target=0.5 method.shuffle=false,true seed=0", 2),
         ("method=uniform protocol.epochs=2 protocol.optimizer.lr=0.01 protocol.options.dropout=0.1", 1),
         ("method=mgda,uniform,gradvac method.normalize=l2 method.beta=0.5 seed=0", 3),

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from mtlbench import registry
-from mtlbench.config import Cell, parse, read_words
+from mtlbench.cell import Cell
+from mtlbench.config import parse
 from mtlbench.errors import UsageError
 from mtlbench.protocol import task_data
+from mtlbench.words import read_words
 
 
 def cells(words: str) -> list[Cell]:

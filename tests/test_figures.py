@@ -78,7 +78,7 @@ def entry(
         )
         runs.append(Run.of(made))
     role = "reference" if method == "single_task" else "method"
-    selected = np.array([choose(run, Rule("best-val")).test for run in runs])
+    selected = np.array([choose(run, Rule("best-val")).scores for run in runs])
     return Entry(label or runs[0].label, role, tuple(runs), selected, search=search)
 
 

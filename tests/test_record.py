@@ -46,7 +46,7 @@ def test_a_record_comes_back_as_it_was_written(train: Callable[..., Record], tmp
 
 def test_the_file_says_its_schema_version_and_what_ran(place: Path) -> None:
     content = json.loads((place / RECORD).read_text())
-    assert content["schema_version"] == 2
+    assert content["schema_version"] == 3
     assert content["cell"]["parameters"] == {"beta": 0.1, "target": None, "shuffle": True}
     assert content["cell"]["protocol"]["version"] == 1
     assert {"torch", "python", "mtlbench"} <= set(content["provenance"]["packages"])
@@ -68,7 +68,7 @@ def change(path: str, value: Any) -> Callable[[str], str]:
 
 
 DAMAGE: dict[str, tuple[Callable[[str], Any], str]] = {
-    "another schema version": (change("schema_version", 3), "schema_version"),
+    "another schema version": (change("schema_version", 4), "schema_version"),
     "cut short": (lambda text: text[: len(text) // 2], "Invalid JSON"),
     "empty": (lambda _: "", "Invalid JSON"),
     "binary": (lambda _: b"\xff\x00\xfe", "Invalid JSON"),

@@ -22,7 +22,7 @@ CURVES = [
 
 
 def chosen(made: Record, rule: str = "best-val") -> list[float]:
-    return choose(Run.of(made), Rule.parse(rule)).test.tolist()
+    return choose(Run.of(made), Rule.parse(rule)).scores.tolist()
 
 
 def test_the_epoch_with_the_best_mean_validation_score_counts_and_the_earliest_of_equals() -> None:

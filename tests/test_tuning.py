@@ -18,7 +18,8 @@ from handmade import ERROR, record
 
 import mtlbench
 from mtlbench import registry
-from mtlbench.config import Cell, Request, parse
+from mtlbench.cell import Cell
+from mtlbench.config import Request, parse
 from mtlbench.errors import UsageError
 from mtlbench.protocol import task_data
 from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, cells, load
@@ -374,7 +375,7 @@ def test_a_tuned_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         written.save(tmp_path)
         again = load(tmp_path / RECORD)
         assert again == written
-        assert again.schema_version == 2
+        assert again.schema_version == 3
         assert again.cell.tuning == cell.tuning
         assert again.cell.canonical() == written.cell.canonical()
         assert (again.label, again.protocol_label) == ("mgda", "digits@1")

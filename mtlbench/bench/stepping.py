@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlbench import registry
 from mtlbench.backward import Backward
@@ -27,17 +27,20 @@ KEPT = "(gradvac, K graphs kept)"
 TORCHJD = "(torchjd gradvac)"
 """TorchJD's `mtl_backward` or `backward`, and its GradVac."""
 
+_BUILT_IN_OBJECTIVES = (4, 8)
+
 Step = Callable[[], object]
 Losses = Sequence[Tensor] | Iterator[Tensor]
 
 
 def steps(
     shapes: Sequence[str] = workloads.SHAPES,
-    objectives: Sequence[int] = (4, 8),
+    objectives: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
     task: str | None = None,
     variant: str | None = None,
     protocol: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
     data_root: str | None = None,
     granularity: str = "whole_model",
     scale: Scale = Scale(),  # noqa: B008 (frozen)
@@ -49,25 +52,31 @@ def steps(
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Bench:
-    """Time whole steps: zero_grad, forward, backward, combination, optimiser.
+    """Time whole steps: zero_grad, forward, backward, combination, clipping, optimiser.
 
     Learning rates are zero, so that every step does the same work. A step of a method with separate models is that
-    of K models, each on its own loss. Rows have, with times in seconds and memory in bytes:
+    of K models, each on its own loss. A task's steps run in the precision of its training. Rows have, with times in
+    seconds and memory in bytes:
 
-    - labels `workload`, `K`, `method`: a method, or in parentheses something to compare with (`PLAIN`, `GRADS`,
-      `KEPT`, `TORCHJD`);
-    - ratios of step times `/uniform`, `/plain sum`, `/K x autograd.grad`;
+    - labels `workload`, `K`, `P` (shared parameters), `method`: a method, or in parentheses something to compare with
+      (`PLAIN`, `GRADS`, `KEPT`, `TORCHJD`);
+    - ratios: `throughput/uniform`, steps (and so tokens) in a second by those of `uniform`; and of step times
+      `/uniform`, its inverse, `/plain sum`, `/K x autograd.grad`;
     - seconds `step`;
-    - bytes `peak` (growth beyond model, optimiser and batches; the Jacobian and the gradients included), and
-      bytes ratio `peak/K graphs kept`.
+    - bytes `peak`: growth beyond model and batches; the Jacobian, the gradients and what the optimiser remembers
+      included;
+    - bytes ratios `(peak - uniform)/4KP`, what a method needs beyond `uniform` in units of a K x P matrix of float32,
+      and `peak/K graphs kept`.
 
     Args:
         shapes: built-in workloads, of `workloads.SHAPES`; none if only a task is wanted.
-        objectives: the numbers K of objectives of the built-in workloads.
+        objectives: the numbers K of objectives. By default 4 and 8 in the built-in workloads, and all in a task's
+            batch, of which smaller numbers take the first ones.
         methods: registry names; by default all that can be used. `uniform` is always measured.
         task: also time the steps of this task, on its first batch.
         variant: of the task; by default its first.
         protocol: of the task; by default the variant's.
+        overrides: dotted keys of the protocol to new values.
         data_root: the folder of the real data sets.
         granularity: of the methods that have groups.
         scale: of the built-in workloads.
@@ -80,29 +89,34 @@ def steps(
         progress: told of every sample.
 
     Raises:
-        UsageError: an unknown name, a number below 1, or nothing to time.
+        UsageError: an unknown name, a number below 1, more objectives than the task's batch holds, or nothing to time.
         DataMissing: the task's data are not there.
     """
     arguments = {key: value for key, value in locals().items() if key not in ("progress", "scale")}
     names = list(dict.fromkeys(["uniform", *(registry.methods.names() if methods is None else methods)]))
     for name in names:
         registry.methods.load(name)
-    chosen = [workloads.built_in(shape, k, scale, device) for shape in shapes for k in objectives]
+    counts = _BUILT_IN_OBJECTIVES if objectives is None else objectives
+    if min([repeats, *counts]) < 1 or not ((shapes and counts) or task):
+        raise UsageError("a benchmark needs a workload or a task, and each number at least 1.")
+    chosen = [workloads.built_in(shape, k, scale, device) for shape in shapes for k in counts]
     peer = peers.version() if compare and chosen and peers.autojac() else None
     count = len(chosen) * (len(names) + 2 + (peer is not None))
     if task is not None:
-        chosen.append(workloads.of_task(task, variant, protocol, data_root, device))
-        count += len(names) + 2
-    if not chosen or min(*objectives, repeats, repeats) < 1:
-        raise UsageError("a benchmark needs a workload or a task, and each number at least 1.")
+        of_task = partial(workloads.of_task, task, variant, protocol, overrides or {}, data_root, device)
+        chosen += [of_task(k) for k in objectives or [None]]
+        count += len(objectives or [None]) * (len(names) + 2)
     where = torch.device(device)
     synchronize = partial(torch.cuda.synchronize, where) if where.type == "cuda" else lambda: None
     sampler = Sampler(synchronize, sample_seconds=sample_seconds, warm=False)
     advance = _Advance(progress, count * (repeats + measure_memory))
     rows: list[Row] = []
-    for settings in chosen:
-        workload = workloads.build(settings)
-        cell: dict[str, str | int] = {"workload": workload.label, "K": workload.objectives}
+    for settings, workload in zip(chosen, workloads.build_all(chosen), strict=True):
+        cell: dict[str, str | int] = {
+            "workload": workload.label,
+            "K": workload.objectives,
+            "P": workload.parameters,
+        }
         subjects, notes = _subjects(workload, names, granularity, peer is not None)
         samples = sampler.interleave(subjects, repeats, partial(advance, cell))
         del subjects  # before other processes need the memory
@@ -135,31 +149,31 @@ def step(workload: Workload, subject: str, granularity: str) -> Step:
     Raises:
         UsageError: the method does not fit the workload.
     """
-    if subject == PLAIN:
-        return _Training(workload).plain
-    if subject == GRADS:
-        return _Training(workload).autograd
-    if subject == TORCHJD:
-        return _Training(workload).torchjd
+    references = {PLAIN: _Training.plain, GRADS: _Training.autograd, TORCHJD: _Training.torchjd}
+    if subject in references:
+        return partial(_all, workload, [partial(references[subject], _Training(workload))])
     method = registry.method("gradvac" if subject == KEPT else subject)
     if method.separate_models:
         trainings = [_Training(workload, [k]) for k in range(workload.objectives)]
-        return partial(_all, [training.plain for training in trainings])
+        return partial(_all, workload, [training.plain for training in trainings])
     training = _Training(workload)
     backward = Backward(method, workload.shared(training.model), granularity, workload.objectives)
-    return partial(training.combined, backward, subject == KEPT)
+    return partial(_all, workload, [partial(training.combined, backward, subject == KEPT)])
 
 
 def prepared(settings: dict[str, Any], subject: str, granularity: str) -> memory.Action:
     """A step, to measure its memory; a small one has run, so that libraries are loaded."""
-    if "scale" in settings:
-        step(workloads.build({**settings, "scale": asdict(SMALLEST)}), subject, granularity)()
-    return memory.Action(step(workloads.build(settings), subject, granularity))
+    workload = workloads.build(settings)
+    shape = "heads" if workload.one_graph else "separate"
+    smallest = workloads.built_in(shape, workload.objectives, SMALLEST, settings["device"])
+    step(workloads.build(smallest), subject, "whole_model")()
+    return memory.Action(step(workload, subject, granularity))
 
 
-def _all(calls: Sequence[Step]) -> None:
+def _all(workload: Workload, calls: Sequence[Step]) -> None:
     for call in calls:
-        call()
+        with workload.precision():
+            call()
 
 
 class _Training:
@@ -179,7 +193,7 @@ class _Training:
             for loss in losses:
                 loss.backward()
                 del loss
-        self._optimizer.step()
+        self._finish()
 
     def autograd(self) -> None:
         losses = list(self._start())
@@ -189,12 +203,12 @@ class _Training:
             gradients = torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        self._optimizer.step()
+        self._finish()
 
     def combined(self, backward: Backward, keep_graphs: bool) -> None:
         losses = self._start()
         backward(list(losses) if keep_graphs else losses)
-        self._optimizer.step()
+        self._finish()
 
     def torchjd(self) -> None:
         autojac, aggregator = peers.autojac(), peers.aggregator("gradvac")
@@ -208,11 +222,16 @@ class _Training:
         else:
             autojac.backward(list(workload.losses(self.model, self._objectives)))
         autojac.jac_to_grad(shared, aggregator)
-        self._optimizer.step()
+        self._finish()
 
     def _start(self) -> Losses:
         self._optimizer.zero_grad()
         return self._workload.losses(self.model, self._objectives)
+
+    def _finish(self) -> None:
+        if self._workload.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._workload.clip_norm)
+        self._optimizer.step()
 
 
 class _Advance:
@@ -254,14 +273,23 @@ def _row(
     own = {"step": samples[subject]} if subject in samples else {}
     others = {"uniform": "uniform", "plain sum": PLAIN, "K x autograd.grad": GRADS}
     own |= {short: samples[long] for short, long in others.items() if long in samples}
-    ratios = {f"/{short}": Spread.of(own, "step", short) for short in others}
-    peak, kept = peaks.get(subject), peaks.get(KEPT)
+    ratios = {"throughput/uniform": Spread.of(own, "uniform", "step")}
+    ratios |= {f"/{short}": Spread.of(own, "step", short) for short in others}
     return Row(
         labels={**cell, "method": subject},
         ratios=ratios,
         seconds=medians(own, ["step"]),
-        bytes={"peak": peak},
-        bytes_ratios={"peak/K graphs kept": peak / kept if peak is not None and kept else None},
+        bytes={"peak": peaks.get(subject)},
+        bytes_ratios=_memory_ratios(cell, subject, peaks),
         samples=own,
         note=notes.get(subject, ""),
     )
+
+
+def _memory_ratios(cell: dict[str, str | int], subject: str, peaks: dict[str, int]) -> dict[str, float | None]:
+    peak, uniform, kept = peaks.get(subject), peaks.get("uniform"), peaks.get(KEPT)
+    matrix = 4 * int(cell["K"]) * int(cell["P"])
+    return {
+        "(peak - uniform)/4KP": None if peak is None or uniform is None else (peak - uniform) / matrix,
+        "peak/K graphs kept": peak / kept if peak is not None and kept else None,
+    }

@@ -17,7 +17,7 @@ import torch
 
 from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
-from mtlbench.config import identity
+from mtlbench.cell import identity
 
 METHODS = 10
 SEEDS = 10

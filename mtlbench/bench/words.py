@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
 
+from mtlbench import registry
 from mtlbench.bench.combining import combination
 from mtlbench.bench.result import Bench, Progress
 from mtlbench.bench.stepping import steps
 from mtlbench.bench.tabulating import tables
-from mtlbench.config import read_words
-from mtlbench.errors import UsageError
+from mtlbench.errors import UsageError, unknown
+from mtlbench.words import read_words
 
 _BOTH = {
     "method": "methods",
@@ -30,6 +34,7 @@ _KEYS = {
         "granularity": "granularity",
         "task": "task",
         "protocol": "protocol",
+        "protocol.KEY": "overrides",
         "data_root": "data_root",
     },
     "tables": {"records": "records", "repeats": "repeats"},
@@ -42,47 +47,82 @@ _LISTS = {"objectives", "parameters", "records", "methods", "layouts", "shapes"}
 
 
 def run_bench(words: Sequence[str], plugins: Sequence[str] = (), progress: Progress | None = None) -> Bench:
-    """Run the benchmark that the words ask for: `combination` (the default), `steps` or `tables`, then `key=value`.
+    """Run the benchmark that the words ask for: its name, then `key=value`.
+
+    The name is `combination` (the default), `steps`, `tables`, or that of a task whose package has a module `bench`:
+    then its function `bench(words, progress) -> Bench` gets the other words, but for `threads=N`.
 
     Raises:
         UsageError: an unknown word or a bad value; nothing has been measured.
     """
-    named = bool(words) and words[0] in _KEYS
-    what = words[0] if named else "combination"
-    keys = _KEYS[what]
-    axes = read_words(words[named:], [*keys, "threads"])
-    threads = axes.pop("threads", None)
-    arguments = {keys[key]: _argument(key, keys[key], values) for key, values in axes.items()}
-    if what == "steps":
-        _split_task(arguments)
+    named = bool(words) and "=" not in words[0] and not words[0].endswith((".yaml", ".yml"))
+    what, rest = (words[0], words[1:]) if named else ("combination", words)
+    if what not in (*_KEYS, *registry.tasks.entries()):
+        raise unknown("benchmark", what, [*_KEYS, *registry.tasks.names()])
+    run: Callable[[], Bench]
+    if what in _KEYS:
+        axes = read_words(rest, [*_KEYS[what], "threads"])
+        threads = axes.pop("threads", None)
+        run = partial(_built_in, what, axes, plugins, progress)
+    else:
+        own = [word for word in rest if not word.startswith("threads=")]
+        threads = read_words([word for word in rest if word not in own], ["threads"]).get("threads")
+        run = partial(_of_task, what, own, progress)
     before = torch.get_num_threads()
     try:
         if threads is not None:
             torch.set_num_threads(int(_argument("threads", "repeats", threads)))
-        if what == "tables":
-            return tables(**arguments, progress=progress)
-        benchmark = combination if what == "combination" else steps
-        return benchmark(**arguments, plugins=list(plugins), progress=progress)
+        return run()
     finally:
         torch.set_num_threads(before)
 
 
-def _split_task(arguments: dict[str, Any]) -> None:
+def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[str], progress: Progress | None) -> Bench:
+    keys = _KEYS[what]
+    own = {key: values for key, values in axes.items() if not key.startswith("protocol.")}
+    arguments = {keys[key]: _argument(key, keys[key], values) for key, values in own.items()}
+    if what == "tables":
+        return tables(**arguments, progress=progress)
+    if what == "steps":
+        _split_task(arguments, {key: _single(key, values) for key, values in axes.items() if key not in own})
+    benchmark = combination if what == "combination" else steps
+    return benchmark(**arguments, plugins=list(plugins), progress=progress)
+
+
+def _of_task(name: str, words: Sequence[str], progress: Progress | None) -> Bench:
+    module = f"{registry.task_class(name).__module__}.bench"
+    try:
+        there = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the task is a single file
+        there = False
+    if not there:
+        raise UsageError(
+            f"The task {name!r} has no benchmark of its own. `mtlbench bench steps task={name}` times its training."
+        )
+    return cast(Bench, importlib.import_module(module).bench(words, progress))
+
+
+def _split_task(arguments: dict[str, Any], overrides: Mapping[str, Any]) -> None:
     """A task takes the place of the built-in workloads, unless these are asked for too."""
     if "task" in arguments:
         arguments["task"], _, variant = arguments["task"].partition("/")
         arguments["variant"] = variant or None
+        arguments["overrides"] = {key.removeprefix("protocol."): value for key, value in overrides.items()}
         arguments.setdefault("shapes", ())
+    elif overrides:
+        raise UsageError(f"{next(iter(overrides))} is a key of a task's protocol: say task=NAME[/VARIANT] as well.")
 
 
 def _argument(key: str, argument: str, values: Sequence[Any]) -> Any:
     read = _number if argument in _NUMBERS else _switch if argument in _SWITCHES else lambda _, value: str(value)
     found = [read(key, value) for value in values]
-    if argument in _LISTS:
-        return found
-    if len(found) != 1:
-        raise UsageError(f"{key} takes one value, not {len(found)}.")
-    return found[0]
+    return found if argument in _LISTS else _single(key, found)
+
+
+def _single(key: str, values: Sequence[Any]) -> Any:
+    if len(values) != 1:
+        raise UsageError(f"{key} takes one value, not {len(values)}.")
+    return values[0]
 
 
 def _number(key: str, value: Any) -> int:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
-from mtlbench import registry
-from mtlbench.errors import unknown
-from mtlbench.protocol import Optimizer, resolve
+from mtlbench import provenance, registry
+from mtlbench.errors import UsageError, unknown
+from mtlbench.protocol import Protocol, resolve
 from mtlbench.task import Task
 from mtlbench.trainee import optimizer_for
 
@@ -50,6 +53,8 @@ class Workload(ABC):
     objectives: int
     one_graph: bool
     """True where the losses come in a list and may share a graph, False where each has its own."""
+    clip_norm: float | None = None
+    """Gradients are scaled down to this norm before the optimiser's step."""
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -66,6 +71,15 @@ class Workload(ABC):
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """One whose learning rate is zero, so that every step does the same work."""
         return torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def precision(self) -> AbstractContextManager[object]:
+        """A new context that a whole step runs in."""
+        return nullcontext()
+
+    @property
+    def parameters(self) -> int:
+        """P, the number of shared ones."""
+        return sum(parameter.numel() for _, parameter in self.shared(self.model()))
 
 
 class Encoder(nn.Module):
@@ -153,15 +167,30 @@ class BuiltIn(Workload):
 
 
 class OfTask(Workload):
-    """The first training batch of a registered task."""
+    """The first training batch of a registered task, trained as its protocol says."""
 
-    def __init__(self, task: Task, optimizer: Optimizer, label: str, device: torch.device) -> None:
-        self.label = label
-        self._task, self._optimizer, self._device = task, optimizer, device
+    def __init__(self, task: Task, protocol: Protocol, variant: str, device: torch.device) -> None:
+        self._task, self._protocol, self._device = task, protocol, device
+        self._precision = provenance.precision(protocol.autocast, device)
+        self.label = f"{task.name}/{variant}"
+        if self._precision != "float32":
+            self.label += f" ({self._precision})"
+        self.clip_norm = protocol.clip_norm
         self._batch = next(iter(task.batches(0, torch.Generator().manual_seed(0))))
         self._present = list(task.present(self._batch))
         self.objectives = len(self._present)
         self.one_graph = isinstance(self.losses(self.model(), range(self.objectives)), Sequence)
+
+    def first(self, objectives: int) -> Self:
+        """The same model on only so many of the batch's objectives; raises `UsageError` if it holds fewer."""
+        if not 1 <= objectives <= len(self._present):
+            raise UsageError(
+                f"K={objectives} is not allowed: a batch of {self.label} holds {len(self._present)} objectives. "
+                f"Choose 1 to {len(self._present)}, or leave K out for all of them."
+            )
+        fewer = copy.copy(self)
+        fewer.objectives = objectives
+        return fewer
 
     def model(self) -> nn.Module:
         """Weights do not depend on what was drawn before."""
@@ -179,8 +208,12 @@ class OfTask(Workload):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The protocol's, with a learning rate of zero."""
-        still = self._optimizer.model_copy(update={"lr": 0.0})
+        still = self._protocol.optimizer.model_copy(update={"lr": 0.0})
         return optimizer_for(still, list(model.parameters()))
+
+    def precision(self) -> AbstractContextManager[object]:
+        """The one of training under the protocol on this device."""
+        return nullcontext() if self._precision == "float32" else torch.autocast(self._device.type, torch.bfloat16)
 
 
 def built_in(shape: str, objectives: int, scale: Scale, device: str) -> dict[str, Any]:
@@ -190,22 +223,55 @@ def built_in(shape: str, objectives: int, scale: Scale, device: str) -> dict[str
     return {"shape": shape, "objectives": objectives, "scale": asdict(scale), "device": device}
 
 
-def of_task(task: str, variant: str | None, protocol: str | None, data_root: str | None, device: str) -> dict[str, Any]:
-    """The settings of a task's workload, for `build`."""
-    return {"task": task, "variant": variant, "protocol": protocol, "data_root": data_root, "device": device}
+def of_task(
+    task: str,
+    variant: str | None,
+    protocol: str | None,
+    overrides: Mapping[str, Any],
+    data_root: str | None,
+    device: str,
+    objectives: int | None = None,
+) -> dict[str, Any]:
+    """The settings of a task's workload, for `build`: with the first `objectives` of its batch, or with all."""
+    return {
+        "task": task,
+        "variant": variant,
+        "protocol": protocol,
+        "overrides": dict(overrides),
+        "data_root": data_root,
+        "device": device,
+        "objectives": objectives,
+    }
 
 
 def build(settings: dict[str, Any]) -> Workload:
     """The workload of some settings, which JSON can hold, so that another process can build the same.
 
     Raises:
-        UsageError: unknown names. DataMissing: the task's data are not there.
+        UsageError: unknown names, more objectives than a batch holds. DataMissing: the task's data are not there.
     """
-    device = torch.device(settings["device"])
-    if "task" not in settings:
-        scale = Scale(**settings["scale"])
-        return BuiltIn(settings["shape"], settings["objectives"], scale, device)
+    return build_all([settings])[0]
+
+
+def build_all(settings: Iterable[dict[str, Any]]) -> list[Workload]:
+    """The workload of each settings, as `build` does; a task that several of them share is loaded once."""
+    loaded: dict[str, OfTask] = {}
+    built: list[Workload] = []
+    for chosen in settings:
+        device = torch.device(chosen["device"])
+        if "task" not in chosen:
+            built.append(BuiltIn(chosen["shape"], chosen["objectives"], Scale(**chosen["scale"]), device))
+            continue
+        key = json.dumps({**chosen, "objectives": None}, sort_keys=True)
+        if key not in loaded:
+            loaded[key] = _load(chosen, device)
+        whole = loaded[key]
+        built.append(whole if chosen["objectives"] is None else whole.first(chosen["objectives"]))
+    return built
+
+
+def _load(settings: dict[str, Any], device: torch.device) -> OfTask:
     name, root = settings["task"], settings["data_root"]
-    variant, protocol = resolve(name, settings["variant"], settings["protocol"], {})
+    variant, protocol = resolve(name, settings["variant"], settings["protocol"], settings["overrides"])
     task = registry.task_class(name)(variant, protocol, Path(root) if root else None, device)
-    return OfTask(task, protocol.optimizer, f"{name}/{variant}", device)
+    return OfTask(task, protocol, variant, device)

@@ -270,7 +270,7 @@ def describe(table: Table) -> dict[str, str]:
     methods = [row for row in table.rows if row.role == "method"]
     counts = sorted({row.n for row in methods})
     seeds = "" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    facts = {key: table.facts[key] for key in ("task", "protocol", "regime") if key in table.facts}
+    facts = {key: table.facts[key] for key in ("task", "protocol", "split", "regime") if key in table.facts}
     return {**facts, "methods": str(len(methods)), "seeds": seeds, "cells": table.incomplete or "complete"}
 
 

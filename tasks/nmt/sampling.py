@@ -1,0 +1,173 @@
+"""Which languages a step holds and which sentences: temperature, inclusion probabilities, token budgets, buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlbench.errors import UsageError
+
+WINDOW = 64
+"""Batches that are drawn at random and then sorted by length together."""
+
+
+class Side(NamedTuple):
+    """Sentences of one side as subwords: sentence i is `ids[starts[i] : starts[i] + lengths[i]]`."""
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> Side:
+        """The sentences at these indices, which may share their subwords with others."""
+        return Side(self.ids, self.starts[rows], self.lengths[rows])
+
+    def lists(self) -> list[list[int]]:
+        """Every sentence as a list of subwords."""
+        ends = self.starts + self.lengths
+        return [self.ids[a:b].tolist() for a, b in zip(self.starts.tolist(), ends.tolist(), strict=True)]
+
+
+class Examples(NamedTuple):
+    """The sentence pairs of one objective in one split."""
+
+    source: Side
+    target: Side
+    tag: int | None
+    """The subword before every source that names the target language, where there is a choice."""
+
+    @property
+    def size(self) -> int:
+        """Sentence pairs."""
+        return len(self.source.lengths)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(n,) positions that each pair takes on its longer side, with end and tag."""
+        return np.maximum(self.source.lengths + 1 + (self.tag is not None), self.target.lengths + 1)
+
+    def take(self, rows: NDArray[np.int64]) -> Examples:
+        """The pairs at these indices."""
+        return Examples(self.source.take(rows), self.target.take(rows), self.tag)
+
+
+class Pairs(NamedTuple):
+    """One objective's batch, padded: source (N, S), what the decoder reads and what it must answer, (N, T) int64."""
+
+    source: Tensor
+    target_in: Tensor
+    target_out: Tensor
+
+
+class Symbols(NamedTuple):
+    """The ids with a meaning of their own."""
+
+    pad: int
+    bos: int
+    eos: int
+
+
+def shares(sizes: Sequence[int], temperature: float) -> NDArray[np.float64]:
+    """(K,) p_i proportional to D_i^(1/T): T = 1 is proportional to the data, T towards infinity uniform."""
+    logs = np.log(np.asarray(sizes, dtype=np.float64)) / temperature
+    p = np.exp(logs - logs.max())
+    return np.asarray(p / p.sum(), dtype=np.float64)
+
+
+def inclusion(p: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """(K,) probabilities, summing to `count`, that an objective is in a step: `count` p_i, capped at 1.
+
+    What the capped ones cannot use goes to the others in proportion to their p.
+    """
+    found = np.minimum(1.0, p * count)
+    while True:
+        full = found >= 1.0
+        left = count - full.sum()
+        if full.all() or left <= 0:
+            return np.where(full, 1.0, 0.0)
+        rest = p * ~full
+        new = np.where(full, 1.0, rest / rest.sum() * left)
+        if (new <= 1.0 + 1e-12).all():
+            return np.minimum(new, 1.0)
+        found = np.minimum(new, 1.0)
+
+
+def sampled(probabilities: NDArray[np.float64], generator: torch.Generator) -> list[int]:
+    """Distinct objectives, each with exactly its probability, in increasing order.
+
+    Systematic sampling over a random order (Madow, 1949): the same number of objectives in every step.
+    """
+    count = round(probabilities.sum())
+    order = torch.randperm(len(probabilities), generator=generator).numpy()
+    ends = np.cumsum(probabilities[order])
+    start = torch.rand((), generator=generator, dtype=torch.float64).item()
+    places = np.minimum(np.searchsorted(ends, start + np.arange(count), side="right"), len(order) - 1)
+    return sorted(order[places].tolist())
+
+
+def batches(examples: Examples, budget: int, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
+    """Endless batches of row indices, each of at most `budget` positions (rows times the longest of them).
+
+    Every pass over the data takes a new random order. Windows of it are sorted by length and cut, so that a batch
+    holds sentences of similar length, and their batches are shuffled. A window ends with the pass, so that a pass
+    holds every sentence once.
+    """
+    lengths = examples.lengths
+    window = max(1, int(WINDOW * budget / lengths.mean()))
+    while True:
+        order = torch.randperm(examples.size, generator=generator).numpy()
+        for start in range(0, len(order), window):
+            rows = order[start : start + window]
+            rows = rows[np.lexsort((examples.target.lengths[rows], lengths[rows]))[::-1]]
+            cuts = _cut(lengths[rows], budget)
+            for place in torch.randperm(len(cuts), generator=generator).tolist():
+                yield rows[slice(*cuts[place])]
+
+
+def _cut(descending: NDArray[np.int64], budget: int) -> list[tuple[int, int]]:
+    """Spans of `descending` lengths whose first, the longest, times their number stays within `budget`."""
+    spans = []
+    start = 0
+    while start < len(descending):
+        end = min(len(descending), start + max(1, budget // int(descending[start])))
+        spans.append((start, end))
+        start = end
+    return spans
+
+
+def require_budget(name: str, examples: Examples, budget: float, told: str) -> int:
+    """The whole positions of `budget`; raises `UsageError` if the longest sentence of `name` does not fit in."""
+    longest = int(examples.lengths.max())
+    if budget < longest:
+        raise UsageError(
+            f"{told} leaves {budget:.0f} positions of a step to {name}, whose longest sentence takes {longest}. "
+            "Choose a larger protocol.batch_size, a smaller protocol.options.max_length, or fewer "
+            "objectives_per_step."
+        )
+    return int(budget)
+
+
+def padded(examples: Examples, rows: NDArray[np.int64], symbols: Symbols, device: torch.device) -> Pairs:
+    """The sentences at `rows` as a batch on `device`."""
+    source = _matrix(examples.source.take(rows), [] if examples.tag is None else [examples.tag], symbols)
+    target = _matrix(examples.target.take(rows), [symbols.bos], symbols)
+    ends = target[:, :-1]
+    target_in = np.where(ends == symbols.eos, symbols.pad, ends)
+    return Pairs(*(torch.from_numpy(np.ascontiguousarray(m)).to(device) for m in (source, target_in, target[:, 1:])))
+
+
+def _matrix(side: Side, before: list[int], symbols: Symbols) -> NDArray[np.int64]:
+    """(n, longest) int64: `before`, the sentence, the end symbol, padding."""
+    lengths = side.lengths + len(before) + 1
+    columns = np.arange(int(lengths.max()))
+    out = np.full((len(lengths), len(columns)), symbols.pad, dtype=np.int64)
+    out[:, : len(before)] = before
+    inside = (columns >= len(before)) & (columns < (side.lengths + len(before))[:, None])
+    out[inside] = side.ids[(side.starts[:, None] + columns - len(before))[inside]]
+    out[np.arange(len(lengths)), lengths - 1] = symbols.eos
+    return out
