@@ -1,4 +1,4 @@
-"""From `key=value` words to validated cells: grids, defaults, what is compared with."""
+"""From the words of a run to validated cells: grids, defaults, what is compared with."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from mtlbench import kinds, registry
 from mtlbench.data import needed
 from mtlbench.protocol import task_data
 from mtlbench.signature import parameters
+from mtlbench.words import task_words
 
 
 def describe_method(console: Console, name: str) -> None:
@@ -41,14 +42,18 @@ def describe_method(console: Console, name: str) -> None:
 
 
 def describe_task(console: Console, name: str) -> None:
-    """The variants and protocols of a task."""
-    entry, data = registry.tasks.entry(name), task_data(name)
+    """The variants and protocols of a task, and its short words for keys of them."""
+    entry, data, words = registry.tasks.entry(name), task_data(name), task_words(name)
     console.print(f"[bold]{name}[/]  {escape(entry.summary)}\n\n[bold]variants[/]", highlight=False)
     for index, (variant, about) in enumerate(data.variants.items()):
         default = ", default" if index == 0 else ""
         needs = ", ".join(dataset.title for dataset in needed(name, variant))
         console.print(f"  [bold]{name}/{variant}[/]{default}: {escape(about.description)}", highlight=False)
         console.print(f"    protocol {about.protocol}{'; reads ' + escape(needs) if needs else ''}", highlight=False)
+    if words:
+        console.print("\n[bold]words of its own[/]")
+    for word, key in words.items():
+        console.print(f"  [bold]{word}[/]=VALUE, short for protocol.{key}=VALUE", highlight=False)
     console.print("\n[bold]protocols[/]")
     for protocol in data.protocols.values():
         console.print(

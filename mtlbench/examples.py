@@ -23,6 +23,8 @@ EXAMPLES = {
       tuned: 8 trials of each method in the same search space, the best on validation rerun on 5 fresh seeds
   mtlbench run method=gradvac treated=all,hrl,lrl task=nmt seed=0..2
       correct the gradients of all objectives, or of a group of them alone; beside `uniform`, as the task states
+  mtlbench run method=gradvac task=nmt direction=x2en,en2x
+      a word of the task's own, here for protocol.options.direction
   mtlbench run --plugin my_method.py method=my_method task=multimnist
 
 keys of a cell
@@ -31,6 +33,7 @@ keys of a cell
   task=NAME[/VARIANT]   required; `mtlbench list tasks`
   protocol=NAME         by default the variant's own; `mtlbench show TASK`
   protocol.KEY=VALUE    override one value of the protocol
+  WORD=VALUE            the same in short, for keys that a task has words of its own for; `mtlbench show TASK`
   seed=0                initial weights, batches, dropout and visiting orders all derive from it
   granularity=whole_model|enc_dec|all_layer|all_matrix
   treated=all|GROUP|NAME|[NAME,NAME]
@@ -53,7 +56,7 @@ reason and is tried again (a diverged one only with --retry). Exit code: 0 all f
     "list": "  mtlbench list\n  mtlbench list methods\n  mtlbench list --plugin my_method.py",
     "show": """\
   mtlbench show gradvac          formula, conventions, parameters with types, ranges and defaults
-  mtlbench show multimnist       variants and protocols""",
+  mtlbench show multimnist       variants, protocols, and words of its own for keys of them""",
     "status": "  mtlbench status\n  mtlbench status results=my_results",
     "table": """\
   mtlbench table                              every task/variant that has records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -125,7 +126,7 @@ def task_data(task: str) -> TaskData:
     try:
         raw = yaml.safe_load(source.read_text(encoding="utf-8")) if isinstance(source, Path) else source
         protocols = {name: {"name": name, **body} for name, body in raw["protocols"].items()}
-        data = TaskData.model_validate({"variants": raw["variants"], "protocols": protocols})
+        data = TaskData.model_validate({**raw, "protocols": protocols})
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
         raise UsageError(f"The protocols of task {task!r} ({source}) cannot be read: {error}") from error
     for name, variant in data.variants.items():
@@ -138,6 +139,12 @@ def task_data(task: str) -> TaskData:
                     with_values(protocol, {key: value})
             except UsageError as error:
                 raise UsageError(f"The search space of protocol {name!r} of task {task!r}: {error}") from error
+    for word, key in data.words.items():
+        for protocol in data.protocols.values():
+            try:
+                _place(protocol.model_dump(), key)
+            except UsageError as error:
+                raise UsageError(f"The word {word!r} of task {task!r}: {error}") from error
     return data
 
 
@@ -171,18 +178,13 @@ def with_values(base: Protocol, values: Mapping[str, Any]) -> Protocol:
     Raises:
         UsageError: a key that does not exist, or a value that the protocol does not allow.
     """
-    fixed = {"name", "version", "description", "variants", "modified"}
     content = base.model_dump()
     for dotted, value in values.items():
-        place: Any = content
-        *path, last = dotted.split(".")
-        keys = [k for k in content if k not in fixed]
-        for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place or dotted in fixed:
-            nested = [f"{k}.{n}" for k in keys if isinstance(content[k], dict) for n in content[k]]
-            raise unknown(f"key of protocol {base.name}:", dotted, [*keys, *nested])
-        place[last] = _like(place[last], value, dotted) if path[:1] == ["options"] else value
+        place, last = _place(content, dotted)
+        if dotted.startswith("options."):
+            place[last] = _like(place[last], value, dotted)
+        else:
+            place[last] = None if value in ("none", "null") else value
     try:
         return Protocol.model_validate(content).model_copy(update={"search": base.search})
     except pydantic.ValidationError as error:
@@ -198,16 +200,45 @@ def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
     return changed.model_copy(update={"modified": modified})
 
 
+def _place(content: dict[str, Any], dotted: str) -> tuple[dict[str, Any], str]:
+    """Where in the content of a protocol a dotted key has its value: a dictionary and the key in it."""
+    fixed = {"name", "version", "description", "variants", "modified"}
+    keys = [k for k in content if k not in fixed]
+    place: Any = content
+    *path, last = dotted.split(".")
+    for part in path:
+        place = place.get(part) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place or dotted in fixed:
+        nested = [f"{k}.{n}" for k in keys if isinstance(content[k], dict) for n in content[k]]
+        raise unknown(f"key of protocol {content['name']}:", dotted, [*keys, *nested])
+    return place, last
+
+
 def _like(base: Any, value: Any, key: str) -> Any:
     """An overridden option, which no schema describes, in the type of the value that it replaces."""
     if base is None or not isinstance(base, bool | int | float | str):
-        return value
+        return [_scalar(item) for item in value] if isinstance(value, list) else _scalar(value)
     try:
         return pydantic.TypeAdapter(type(base)).validate_python(value)
     except pydantic.ValidationError as error:
         raise UsageError(
             f"protocol.{key}={value} is not allowed: it is {type(base).__name__}, such as {base}."
         ) from error
+
+
+def _scalar(value: Any) -> Any:
+    """A value of unknown type that was typed as a word, so that `2` is the 2 of a YAML file."""
+    if not isinstance(value, str):
+        return value
+    if value in ("none", "null"):
+        return None
+    if value.lower() in ("true", "false"):  # not `no`, the code of a language
+        return value.lower() == "true"
+    if re.fullmatch(r"[-+]?\d+", value):
+        return int(value)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):  # not `nan`, another one
+        return float(value)
+    return value
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -60,7 +60,7 @@ def task_words(task: str) -> dict[str, str]:
 
 def _words_of_named_tasks(given: Sequence[tuple[str, Any]]) -> dict[str, dict[str, str]]:
     """The words of each task that the last `task=` names."""
-    value = next((value for key, value in reversed(given) if key == "task"), [])
+    value: Any = next((value for key, value in reversed(given) if key == "task"), [])
     names = [str(name).partition("/")[0] for name in _values("task", value)]
     return {name: task_words(name) for name in names}
 
@@ -81,10 +81,10 @@ def _full_key(key: str, allowed: Sequence[str], own: dict[str, dict[str, str]] |
     meanings = {words[key] for words in own.values() if key in words}
     if lacking or not meanings:
         if known := _tasks_with(key):
-            told = f"not of {', '.join(lacking)}" if lacking else "and no task is named"
+            told = f"not of {', '.join(lacking)}" if lacking else "and no task is named here"
             raise UsageError(
-                f"{key}= is a word of the task {', '.join(known)}, {told}. A task's own words are for runs of tasks "
-                "that have them; `mtlbench show TASK` lists them."
+                f"{key}= is a word of the task {', '.join(known)}, {told}. All tasks of a run must have the word; "
+                "`mtlbench show TASK` lists those of a task."
             )
         raise unknown("key", key, {*allowed, *(word for words in own.values() for word in words)})
     if len(meanings) > 1:

@@ -13,7 +13,8 @@ from mtlbench.cell import Cell
 from mtlbench.config import parse
 from mtlbench.errors import UsageError
 from mtlbench.protocol import task_data
-from mtlbench.words import read_words
+from mtlbench.tasks.nmt.options import options
+from mtlbench.words import read_words, task_words
 
 
 def cells(words: str) -> list[Cell]:
@@ -78,6 +79,112 @@ def test_a_parameter_applies_to_the_methods_that_have_it() -> None:
         ("pcgrad", None),
         ("uniform", None),
     ]
+
+
+def test_a_task_s_own_word_makes_the_cells_of_the_key_that_it_stands_for() -> None:
+    for short, full in (
+        ("task=nmt direction=en2x", "task=nmt protocol.options.direction=en2x"),
+        ("direction=x2en,en2x task=nmt", "task=nmt protocol.options.direction=x2en,en2x"),
+        (
+            "task=nmt/bible,nmt/multi30k languages=[de,fr]",
+            "task=nmt/bible,nmt/multi30k protocol.options.languages=[de,fr]",
+        ),
+        ("task=nmt direction=both tune=2", "task=nmt protocol.options.direction=both tune=2"),
+    ):
+        words, keys = cells(f"method=gradvac {short}"), cells(f"method=gradvac {full}")
+        assert [(c.id, c.name, c.protocol.label) for c in words] == [(c.id, c.name, c.protocol.label) for c in keys]
+    assert {c.protocol.options["direction"] for c in words} == {"both"}
+
+
+def test_the_last_of_a_word_and_its_key_counts_wherever_they_stand(tmp_path: Path) -> None:
+    file = "method: uniform\ntask: nmt\nprotocol.options.direction: x2en\ndirection: [en2x, both]\n"
+    assert [c.protocol.options["direction"] for c in from_file(tmp_path, file)] == ["en2x", "both"]
+    for last in ("direction=x2en", "protocol.options.direction=x2en"):
+        (cell,) = from_file(tmp_path, file, last)
+        assert cell.protocol.options["direction"] == "x2en"
+
+
+def test_a_value_without_a_declared_type_is_the_same_cell_from_words_and_from_yaml(tmp_path: Path) -> None:
+    text = "method: uniform\ntask: nmt/multi30k\nlanguages: [[de, fr]]\nobjectives_per_step: 2\n"
+    (typed,) = from_file(tmp_path, text)
+    word = one("method=uniform task=nmt/multi30k languages=[de,fr] protocol.options.objectives_per_step=2")
+    (quoted,) = from_file(tmp_path, text.replace(": 2", ': "2"'))
+    assert typed.id == word.id == quoted.id
+    read = options(word.protocol)
+    assert (read.languages, read.objectives_per_step) == (("de", "fr"), 2)
+    given = one("method=uniform task=nmt/multi30k languages=null objectives_per_step=none")
+    assert given.id == one("method=uniform task=nmt/multi30k").id
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("-3", -3),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("True", True),
+        ("none", None),
+        ("[no,nan,inf,fr]", ["no", "nan", "inf", "fr"]),  # codes of languages
+        ("[1,0.5]", [1, 0.5]),
+    ],
+)
+def test_a_value_without_a_declared_type_is_what_it_looks_like(typed: str, value: object) -> None:
+    found = one(f"method=uniform task=nmt languages={typed}").protocol.options["languages"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_what_a_protocol_may_lack_can_be_left_out_by_none() -> None:
+    assert one("method=uniform task=nmt protocol.clip_norm=none").protocol.clip_norm is None
+    with pytest.raises(UsageError, match=r"protocol.epochs=None is not allowed"):
+        one("method=uniform task=nmt protocol.epochs=none")
+
+
+def test_words_of_all_built_in_tasks_can_be_used() -> None:
+    for name in registry.tasks.names():
+        for word, key in task_words(name).items():
+            for protocol in task_data(name).protocols.values():
+                assert key.split(".")[-1] in protocol.options, (name, word)
+
+
+def declare(name: str, **data: object) -> None:
+    """A task like the tiny one but for some of the data that it declares."""
+    tiny = registry.task_class("tiny")
+    module = sys.modules[tiny.__module__]
+    protocols = {
+        "variants": {"plain": {"description": "", "protocol": "short"}},
+        "protocols": {"short": module.PROTOCOL},
+    }
+    registry.register_task(name, protocols={**protocols, **data})(type(name, (tiny,), {}))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"words": {"drop": "options.dropuot"}}, "word 'drop'.*Did you mean 'options.dropout'"),
+        ({"words": {"drop": "version"}}, "word 'drop'.*'version'"),
+        ({"words": {"seed": "options.size"}}, "word 'seed'.*key of every run"),
+        ({"words": {"method": "options.size"}}, "word 'method'.*key of every run"),
+        ({"words": {"a.b": "options.size"}}, "cannot be read.*a.b"),
+        ({"word": {"drop": "options.dropout"}}, "cannot be read.*word"),
+    ],
+)
+def test_words_that_no_run_could_use_are_refused_with_any_words_of_a_run(tiny: Path, data: dict, says: str) -> None:
+    name = f"declares_{len(registry.tasks.entries())}"
+    declare(name, **data)
+    with pytest.raises(UsageError, match=f"(?s){says}"):
+        parse(["method=uniform", f"task={name}"])
+
+
+def test_a_word_of_two_tasks_is_for_both_if_it_means_the_same(tiny: Path) -> None:
+    for name, key in (("first", "dropout"), ("second", "dropout"), ("third", "size")):
+        declare(name, words={"amount": f"options.{key}"})
+    assert [c.protocol.modified for c in cells("method=uniform task=first,second amount=0.1")] == [
+        {"options.dropout": 0.1},
+        {"options.dropout": 0.1},
+    ]
+    with pytest.raises(UsageError, match=r"options.dropout of first, protocol.options.size of third. Run them one by"):
+        cells("method=uniform task=first,third amount=1")
 
 
 def test_granularity_and_dtype_mean_nothing_to_methods_that_see_no_gradients() -> None:

@@ -13,6 +13,7 @@ from mtlbench.tasks.nmt.sampling import (
     Examples,
     Side,
     Symbols,
+    _rounded,
     batches,
     inclusion,
     padded,
@@ -93,7 +94,7 @@ def test_a_pass_holds_every_sentence_once_and_every_batch_keeps_the_budget():
     examples = examples_of_lengths(drawn.integers(1, 30, 5000), drawn.integers(1, 30, 5000))
     budget, seen = 200, []
     for rows in batches(examples, budget, generator()):
-        assert len(rows) * examples.lengths[rows].max() <= budget
+        assert len(rows) * _rounded(examples.lengths[rows].max()) <= budget
         seen.extend(rows.tolist())
         if len(seen) >= 2 * examples.size:
             break
@@ -109,9 +110,19 @@ def test_batches_hold_sentences_of_similar_length():
     for rows in itertools.islice(batches(examples, 400, generator()), 300):
         filled += len(rows) * int(examples.lengths[rows].max())
         real += int(examples.lengths[rows].sum())
-    assert real / filled > 0.9
+    assert real / filled > 0.85
     unsorted = examples.lengths.mean() / 30
     assert real / filled > unsorted
+
+
+def test_few_shapes_occur():
+    drawn = np.random.default_rng(0)
+    examples = examples_of_lengths(drawn.integers(1, 30, 20_000), drawn.integers(1, 30, 20_000))
+    shapes = set()
+    for rows in itertools.islice(batches(examples, 400, generator()), 500):
+        source, target, _ = padded(examples, rows, SYMBOLS, torch.device("cpu"))
+        shapes |= {source.numel(), target.numel()}
+    assert len(shapes) < 40
 
 
 def test_batches_depend_on_the_generator_alone():
@@ -125,14 +136,14 @@ def test_batches_depend_on_the_generator_alone():
 def test_a_padded_batch_has_tag_and_end_on_the_source_and_the_target_shifted_by_one():
     examples = Examples(side([5, 6, 7], [8]), side([9], [10, 11]), tag=4)
     batch = padded(examples, np.array([0, 1]), SYMBOLS, torch.device("cpu"))
-    assert batch.source.tolist() == [[4, 5, 6, 7, 2], [4, 8, 2, 0, 0]]
-    assert batch.target_in.tolist() == [[1, 9, 0], [1, 10, 11]]
-    assert batch.target_out.tolist() == [[9, 2, 0], [10, 11, 2]]
+    assert batch.source.tolist() == [[4, 5, 6, 7, 2, 0, 0, 0], [4, 8, 2, 0, 0, 0, 0, 0]]
+    assert batch.target_in.tolist() == [[1, 9, 0, 0], [1, 10, 11, 0]]
+    assert batch.target_out.tolist() == [[9, 2, 0, 0], [10, 11, 2, 0]]
 
 
 def test_without_a_tag_the_source_begins_with_its_first_subword():
     examples = Examples(side([5, 6]), side([9]), tag=None)
-    assert padded(examples, np.array([0]), SYMBOLS, torch.device("cpu")).source.tolist() == [[5, 6, 2]]
+    assert padded(examples, np.array([0]), SYMBOLS, torch.device("cpu")).source.tolist() == [[5, 6, 2, 0]]
 
 
 def test_sentences_may_share_their_subwords():
@@ -142,9 +153,9 @@ def test_sentences_may_share_their_subwords():
 
 def test_a_budget_below_the_longest_sentence_is_refused_by_name():
     examples = examples_of_lengths([5, 40], [5, 3])
-    with pytest.raises(UsageError, match=r"batch_size=100.* 40 positions of a step to de-en.* takes 41"):
+    with pytest.raises(UsageError, match=r"batch_size=100.* 40 positions of a step to de-en.* takes 44"):
         require_budget("de-en", examples, 40.2, "protocol.batch_size=100")
-    assert require_budget("de-en", examples, 41.9, "protocol.batch_size=100") == 41
+    assert require_budget("de-en", examples, 44.9, "protocol.batch_size=100") == 44
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -160,8 +171,20 @@ def test_the_loss_and_its_gradient_are_those_of_torch(smoothing):
     assert torch.allclose(gradient, expected, rtol=1e-10, atol=1e-14)
 
 
-def test_the_loss_can_be_differentiated_twice_over_a_kept_graph():
+def test_positions_with_a_negative_target_do_not_count():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([3, -1, 0, -1, 6])
+    ours = smoothed_cross_entropy(logits, target, 0.2)
+    theirs = functional.cross_entropy(logits, target, label_smoothing=0.2, ignore_index=-1)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    assert torch.allclose(*gradients, rtol=1e-10, atol=1e-14)
+
+
+def test_a_second_backward_pass_over_one_graph_is_refused_and_not_wrong():
     logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     loss = smoothed_cross_entropy(logits, torch.tensor([0, 1, 2, 3, 4, 0]), 0.1)
-    first = torch.autograd.grad(loss, logits, retain_graph=True)[0].clone()
-    assert torch.equal(torch.autograd.grad(loss, logits)[0], first)
+    torch.autograd.grad(loss, logits, retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, logits)

@@ -35,6 +35,10 @@ CASES = {
         "method=gradvac task=multimnist/mnist data_root=nowhere",
         ["MNIST", "nowhere/mnist/MNIST/raw/train-images-idx3-ubyte.gz", "mtlbench data fetch"],
     ),
+    "word of another task": (f"{CELL} direction=en2x", ["direction=", "task nmt", "not of multimnist", "show TASK"]),
+    "word of one of two tasks": ("method=uniform task=nmt,multimnist direction=en2x", ["nmt", "not of multimnist"]),
+    "word of no named task": ("method=uniform direction=en2x", ["direction=", "task nmt", "no task is named"]),
+    "word of no task": ("method=uniform task=nmt directoin=en2x", ["Did you mean 'direction'", "languages", "seed"]),
     "number of objectives": (
         "method=uniform,scalarization task=multimnist method.weights=[1,2,3]",
         ["scalarization", "3 numbers", "2 objectives"],
@@ -111,6 +115,22 @@ def test_a_plug_in_that_takes_a_known_name_is_refused_naming_both_files(command:
     assert str(plugin) in result.output
     assert "methods/gradvac.py" in result.output
     assert not (tmp_path / "here").exists()
+
+
+def test_the_words_of_a_task_are_listed_with_what_they_stand_for(command: Callable) -> None:
+    shown = command("show nmt").output
+    assert "direction=VALUE, short for protocol.options.direction=VALUE" in shown
+    assert "words of its own" not in command("show multimnist").output
+    assert "`mtlbench show TASK`" in command("run --help").output
+
+
+def test_help_and_list_read_no_protocols(tmp_path: Path) -> None:
+    code = "import sys; from mtlbench.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: print(*sys.modules)"
+    for words in (["run", "--help"], ["list"]):
+        ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        loaded = ran.stdout.splitlines()[-1].split()
+        assert "mtlbench.registry" in loaded
+        assert not {"yaml", "torch", "mtlbench.protocol"} & set(loaded)
 
 
 def test_a_refused_grid_leaves_earlier_results_alone(command: Callable, tmp_path: Path) -> None:

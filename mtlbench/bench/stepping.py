@@ -104,8 +104,9 @@ def steps(
     count = len(chosen) * (len(names) + 2 + (peer is not None))
     if task is not None:
         of_task = partial(workloads.of_task, task, variant, protocol, overrides or {}, data_root, device)
-        chosen += [of_task(k) for k in objectives or [None]]
-        count += len(objectives or [None]) * (len(names) + 2)
+        of_tasks = [of_task(k) for k in objectives] if objectives else [of_task()]
+        chosen += of_tasks
+        count += len(of_tasks) * (len(names) + 2)
     where = torch.device(device)
     synchronize = partial(torch.cuda.synchronize, where) if where.type == "cuda" else lambda: None
     sampler = Sampler(synchronize, sample_seconds=sample_seconds, warm=False)

@@ -33,7 +33,7 @@ from .loss import smoothed_cross_entropy
 from .model import SIZES, Transformer
 from .objectives import Split, digest, encoded, pairs
 from .options import options
-from .sampling import Pairs, Symbols, batches, inclusion, padded, require_budget, sampled, shares
+from .sampling import GRAIN, Pairs, Symbols, batches, inclusion, padded, require_budget, sampled, shares
 from .scoring import Scorer
 
 Batch = dict[int, Pairs]
@@ -119,11 +119,11 @@ class NMT(Task):
         transformer = cast(Transformer, model)
         for k in objectives:
             source, target_in, target_out = batch[k]
-            there = target_out != self.symbols.pad
-            features = transformer(source, target_in)[there]
+            where, target = _counted(target_out, self.symbols.pad)
+            features = transformer(source, target_in).flatten(0, 1).index_select(0, where)
             logits = transformer.logits(features)
             logits = logits if logits.dtype == torch.float64 else logits.float()
-            loss = smoothed_cross_entropy(logits, target_out[there], self.options.label_smoothing)
+            loss = smoothed_cross_entropy(logits, target, self.options.label_smoothing)
             del features, logits
             yield loss if self._inclusion is not None else loss * (len(self.pairs) * float(self.probabilities[k]))
 
@@ -192,6 +192,18 @@ class NMT(Task):
         told = f"protocol.batch_size={budget}"
         parts = budget * self.probabilities if self._inclusion is None else [budget / cast(int, m)] * len(train)
         return [require_budget(pair.name, train[k], parts[k], told) for k, pair in enumerate(self.pairs)]
+
+
+def _counted(target: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Where a flattened (N, T) target has subwords, and these; filled up to a round number, with -1 as the target.
+
+    Only there logits are worth their cost, and their rows are a round number for the same reason as `GRAIN`.
+    """
+    flat = target.flatten()
+    where = (flat != padding).nonzero()[:, 0]
+    missing = -len(where) % GRAIN**2
+    answers = torch.cat([flat[where], flat.new_full((missing,), -1)])
+    return torch.cat([where, where.new_zeros(missing)]), answers
 
 
 def _without(corpus: Corpus, left_out: Sequence[str]) -> Corpus:

@@ -39,7 +39,7 @@ class Settings(Strict):
     """In the batch."""
     vocabulary: Annotated[int, pydantic.Field(ge=len(SYMBOLS) + 1)] = 8000
     repeats: Count = 5
-    device: str = "cpu"
+    device: Annotated[str, pydantic.Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     memory: bool = True
     """Also measure memory, in a process of its own for each number."""
 

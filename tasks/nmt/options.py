@@ -39,7 +39,7 @@ class Options(Strict):
     length_penalty: float = 1.0
     high_resource: Annotated[int, pydantic.Field(ge=1)] = 10_000
     """Training pairs from which on a language belongs to the group `hrl`; the others are `lrl`."""
-    sentences: dict[str, Annotated[int, pydantic.Field(ge=1)]] = {}
+    sentences: dict[str, Annotated[int, pydantic.Field(ge=1)]] = pydantic.Field(default_factory=dict)
     """Split -> how many of its sentences are scored, spread evenly over it; all where it is not named."""
     leave_out: tuple[str, ...] = ()
     """Extra test sets that are not scored."""

@@ -15,6 +15,10 @@ from mtlbench.errors import UsageError
 WINDOW = 64
 """Batches that are drawn at random and then sorted by length together."""
 
+GRAIN = 4
+"""Rows and columns of batches are multiples of it, so that few shapes occur: torch's bfloat16 kernels for CPUs are
+compiled anew for every shape, which takes longer than to run them."""
+
 
 class Side(NamedTuple):
     """Sentences of one side as subwords: sentence i is `ids[starts[i] : starts[i] + lengths[i]]`."""
@@ -130,11 +134,12 @@ def batches(examples: Examples, budget: int, generator: torch.Generator) -> Iter
 
 
 def _cut(descending: NDArray[np.int64], budget: int) -> list[tuple[int, int]]:
-    """Spans of `descending` lengths whose first, the longest, times their number stays within `budget`."""
+    """Spans of `descending` lengths whose first, the longest, padded, times their number stays within `budget`."""
     spans = []
     start = 0
     while start < len(descending):
-        end = min(len(descending), start + max(1, budget // int(descending[start])))
+        fit = max(1, budget // _rounded(int(descending[start])))
+        end = min(len(descending), start + (fit - fit % GRAIN or fit))
         spans.append((start, end))
         start = end
     return spans
@@ -142,11 +147,11 @@ def _cut(descending: NDArray[np.int64], budget: int) -> list[tuple[int, int]]:
 
 def require_budget(name: str, examples: Examples, budget: float, told: str) -> int:
     """The whole positions of `budget`; raises `UsageError` if the longest sentence of `name` does not fit in."""
-    longest = int(examples.lengths.max())
+    longest = _rounded(int(examples.lengths.max()))
     if budget < longest:
         raise UsageError(
-            f"{told} leaves {budget:.0f} positions of a step to {name}, whose longest sentence takes {longest}. "
-            "Choose a larger protocol.batch_size, a smaller protocol.options.max_length, or fewer "
+            f"{told} leaves {budget:.0f} positions of a step to {name}, whose longest sentence takes {longest} with "
+            "padding. Choose a larger protocol.batch_size, a smaller protocol.options.max_length, or fewer "
             "objectives_per_step."
         )
     return int(budget)
@@ -155,19 +160,24 @@ def require_budget(name: str, examples: Examples, budget: float, told: str) -> i
 def padded(examples: Examples, rows: NDArray[np.int64], symbols: Symbols, device: torch.device) -> Pairs:
     """The sentences at `rows` as a batch on `device`."""
     source = _matrix(examples.source.take(rows), [] if examples.tag is None else [examples.tag], symbols)
-    target = _matrix(examples.target.take(rows), [symbols.bos], symbols)
-    ends = target[:, :-1]
-    target_in = np.where(ends == symbols.eos, symbols.pad, ends)
-    return Pairs(*(torch.from_numpy(np.ascontiguousarray(m)).to(device) for m in (source, target_in, target[:, 1:])))
+    target_out = _matrix(examples.target.take(rows), [], symbols)
+    target_in = np.roll(target_out, 1, axis=1)
+    target_in[target_in == symbols.eos] = symbols.pad
+    target_in[:, 0] = symbols.bos
+    return Pairs(*(torch.from_numpy(matrix).to(device) for matrix in (source, target_in, target_out)))
 
 
 def _matrix(side: Side, before: list[int], symbols: Symbols) -> NDArray[np.int64]:
-    """(n, longest) int64: `before`, the sentence, the end symbol, padding."""
+    """(n, longest, rounded) int64: `before`, the sentence, the end symbol, padding."""
     lengths = side.lengths + len(before) + 1
-    columns = np.arange(int(lengths.max()))
+    columns = np.arange(_rounded(int(lengths.max())))
     out = np.full((len(lengths), len(columns)), symbols.pad, dtype=np.int64)
     out[:, : len(before)] = before
     inside = (columns >= len(before)) & (columns < (side.lengths + len(before))[:, None])
     out[inside] = side.ids[(side.starts[:, None] + columns - len(before))[inside]]
     out[np.arange(len(lengths)), lengths - 1] = symbols.eos
     return out
+
+
+def _rounded(length: int) -> int:
+    return -(-length // GRAIN) * GRAIN
