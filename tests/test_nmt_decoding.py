@@ -137,7 +137,7 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all_translations(alpha, 
         assert hypothesis.score == pytest.approx(score[best].item(), abs=1e-10)
 
 
-@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("beams", [1, 2, 4])
 def test_the_log_probability_of_a_winner_is_that_of_a_forced_decode(beams):
     model, sources = transformer(), random_sources(30)
     found = search(model, sources, beams, longest=5)
@@ -229,6 +229,13 @@ def test_no_step_is_taken_once_nothing_unfinished_can_win():
     assert len(model.rows) == 2
 
 
+def test_the_search_goes_on_while_something_unfinished_can_still_win():
+    certain = {(3,) * n: {3: 1.0} for n in range(1, 8)}
+    found = prescribed({(): {EOS: 0.8, 3: 0.2}, **certain}, 2, 1.0)  # log(0.2) / 9 > log(0.8) > log(0.2) / 7
+    assert found.subwords == [3] * 8
+    assert prescribed({(): {EOS: 0.1, 3: 0.9}}, 2, -1.0, longest=30).subwords == [3]  # 2 log(0.9) > log(0.1)
+
+
 def test_at_the_limit_hypotheses_end_and_their_end_is_scored():
     table = {(): {3: 1.0}, (3,): {3: 0.6, 4: 0.2, EOS: 0.2}, (3, 3): {3: 0.9, EOS: 0.1}, (3, 4): {3: 0.1, EOS: 0.9}}
     assert prescribed(table, 1, longest=3).subwords == [3, 3]
@@ -265,8 +272,8 @@ def test_equal_candidates_rank_by_end_then_hypothesis_then_subword():
     even = {(): {3: 0.25, 4: 0.25, 5: 0.25, 6: 0.25}, (3,): {5: 0.5, 6: 0.5}, (4,): {5: 0.5, 6: 0.5}}
     assert prescribed(even, 2).subwords == [3, 5]
     assert prescribed({**even, (3, 5): {3: 0.5, 4: 0.5}}, 2).subwords == [3, 6]
-    # Of equal scores the shorter translation wins.
-    assert prescribed({(): {3: 0.5, 4: 0.5}, (3,): {5: 1.0}}, 2).subwords == [4]
+    # Of equal scores the shorter translation wins: 0.25 = 0.5 * 0.5.
+    assert prescribed({(): {3: 0.5, EOS: 0.25, 4: 0.25}, (3,): {EOS: 0.5, 4: 0.5}}, 2).subwords == []
 
 
 def test_sentences_leave_the_batch_as_soon_as_they_are_decoded():
