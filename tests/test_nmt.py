@@ -259,6 +259,11 @@ def test_an_option_out_of_range_is_refused_by_name(small, option, value):
         build(**{option: value})
 
 
+def test_a_language_without_brackets_is_refused_with_the_way_to_write_a_list(small):
+    with pytest.raises(UsageError, match=r"languages=de is not allowed.* \[de,fr\]"):
+        build(languages="de")
+
+
 def test_an_unknown_variant_is_refused_with_the_nearest():
     _, protocol = resolve("nmt", "multi30k", None, {})
     with pytest.raises(UsageError, match="multi30k"):

@@ -52,4 +52,7 @@ def options(protocol: Protocol) -> Options:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"protocol.options.{key} is not allowed: {first['msg'].lower()}.") from error
+        hint = " A list is written in brackets: [de,fr]." if first["type"] == "tuple_type" else ""
+        raise UsageError(
+            f"protocol.options.{key}={first['input']} is not allowed: {first['msg'].lower()}.{hint}"
+        ) from error
