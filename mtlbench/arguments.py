@@ -78,7 +78,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     check.add_argument("method", metavar="NAME | FILE.py")
 
     bench = add("bench", "measure speed and memory")
-    bench.add_argument("words", nargs="*", metavar="combination|steps | key=value")
+    bench.add_argument("words", nargs="*", metavar="combination|steps|tables|TASK | key=value")
     bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
     return whole

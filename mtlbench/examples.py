@@ -98,12 +98,19 @@ The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
   mtlbench bench steps
       whole steps of every method against uniform: one input with K heads, and a batch per objective
   mtlbench bench steps task=multimnist method=gradvac,mgda --out steps.json
+  mtlbench bench steps task=nmt/families direction=both K=3,8,20 method=gradvac
+      the first K language pairs of a batch: throughput relative to uniform, memory beyond uniform's by 4KP bytes
   mtlbench bench tables records=10000
       `mtlbench table` over generated records: time against only reading their JSON, and peak memory
+  mtlbench bench nmt length=40 beams=4 threads=1
+      the benchmark of a task: greedy decoding and beam search, the decoder's cache against none
 
 keys of the first two  method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
 keys of combination    K=2,8 P=1e6 layout=flat|whole_model|enc_dec|all_layer|all_matrix dtype=float32|bfloat16|float64
-keys of steps          K=4,8 shape=heads,separate granularity=NAME, or task=NAME[/VARIANT] protocol=NAME data_root=DIR
+keys of steps          K=4,8 shape=heads,separate granularity=NAME
+                       or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
+keys of nmt            size=tiny|small|base|big length=N beams=N sentences=N vocabulary=N
+                       device=cpu|cuda repeats=N threads=N memory=yes|no
 
 Subjects take turns within every repeat; ratios are medians over repeats (quartiles in parentheses).""",
 }

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 import mtlbench
-from mtlbench import bench
+from mtlbench import bench, registry
 from mtlbench.bench import combining, memory, peers, stepping, workloads
 from mtlbench.bench.result import Bench, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
+from mtlbench.bench.words import run_bench
+from mtlbench.config import parse
+from mtlbench.trainee import Trainee
 
 TINY = bench.Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
 
@@ -152,6 +155,8 @@ def test_steps_compare_every_method_with_uniform_and_the_references(stepped):
     assert set(separate) == methods | {stepping.KEPT} | peer
     ratio = Spread.of({"a": heads["gradvac"].samples["step"], "b": heads["uniform"].samples["step"]}, "a", "b")
     assert heads["gradvac"].ratios["/uniform"] == ratio
+    inverse = Spread.of({"a": heads["uniform"].samples["step"], "b": heads["gradvac"].samples["step"]}, "a", "b")
+    assert heads["gradvac"].ratios["throughput/uniform"] == inverse
     assert separate["gradvac"].ratios["/K x autograd.grad"] is None
 
 
@@ -169,6 +174,62 @@ def test_a_task_is_timed_on_its_own_batch():
     )
     assert {row.labels["workload"] for row in result.rows} == {"multimnist/digits"}
     assert set(by_method(result)) == {"uniform", "pcgrad", "single_task", stepping.PLAIN, stepping.GRADS}
+
+
+def digits(**overrides):
+    return workloads.build(workloads.of_task("multimnist", "digits", None, overrides, None, "cpu"))
+
+
+def test_k_takes_the_first_objectives_of_the_batch_of_a_task_one_workload_for_each_k():
+    calls = []
+    result = run_bench(
+        ["steps", "task=multimnist/digits", "K=1,2", "method=uniform", "repeats=1", "memory=no"],
+        progress=lambda done, total, label: calls.append((done, total)),
+    )
+    rows = [(r.labels["K"], r.labels["method"]) for r in result.rows]
+    assert rows == [(k, method) for k in (1, 2) for method in ("uniform", stepping.PLAIN, stepping.GRADS)]
+    assert calls == [(done, 6) for done in range(1, 7)]
+    whole = digits(**{"options.dropout": 0.0})
+    first, second = whole.losses(whole.model(), range(2))
+    (alone,) = whole.first(1).losses(whole.model(), range(1))
+    assert alone == first != second
+    assert whole.first(1).parameters == whole.parameters
+    assert whole.objectives == 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16 autocast"])
+def test_a_step_on_a_task_is_a_step_of_its_training(precision, monkeypatch):
+    monkeypatch.setattr(workloads.provenance, "precision", lambda autocast, device: precision)
+    words = "method=gradvac task=multimnist protocol.autocast=true protocol.clip_norm=0.01 protocol.options.dropout=0"
+    (cell,) = parse([*words.split(), "against=none"]).cells
+    workload = digits(autocast=True, clip_norm=0.01, **{"options.dropout": 0.0})
+    task = registry.task_class("multimnist")(cell.variant, cell.protocol, None, torch.device("cpu"))
+    trained = Trainee(cell, task, workload.model(), mtlbench.method("gradvac"), range(2))
+    batch = next(iter(task.batches(0, torch.Generator().manual_seed(0))))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
+        trained.step(batch, 0.0)
+
+    models = []
+    monkeypatch.setattr(workload, "model", lambda build=workload.model: models.append(build()) or models[-1])
+    stepping.step(workload, "gradvac", "whole_model")()
+    assert not torch.is_autocast_enabled("cpu")
+    found, expected = ([p.grad for p in model.parameters()] for model in (models[0], trained.model))
+    assert torch.cat([g.flatten() for g in expected]).norm() == pytest.approx(0.01, rel=1e-3)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert (workload.label == "multimnist/digits") == (precision == "float32")
+
+
+def test_memory_beyond_that_of_uniform_is_told_in_matrices_of_k_rows(monkeypatch):
+    parameters = digits().parameters
+    peaks = {"uniform": 10_000, "pcgrad": 10_000 + 9 * parameters, stepping.PLAIN: 8_000, stepping.GRADS: 10_000}
+    monkeypatch.setattr(memory, "peak", lambda prepare, question, *_: peaks[question["subject"]])
+    result = run_bench(["steps", "task=multimnist", "K=2", "method=pcgrad", "repeats=1"])
+    rows = by_method(result)
+    assert {row.labels["P"] for row in result.rows} == {parameters}
+    assert rows["uniform"].bytes_ratios["(peak - uniform)/4KP"] == 0
+    assert rows["pcgrad"].bytes_ratios["(peak - uniform)/4KP"] == pytest.approx(9 / 8)
+    assert rows[stepping.PLAIN].bytes_ratios["(peak - uniform)/4KP"] == pytest.approx(-2_000 / (8 * parameters))
+    assert "(peak - uniform)/4KP" in result.columns
 
 
 def test_a_method_that_does_not_fit_is_a_row_with_its_reason():
@@ -311,6 +372,28 @@ def test_steps_refuse_bad_words():
         bench.steps(methods=("gradvak",))
     with pytest.raises(mtlbench.UsageError, match="a workload or a task"):
         bench.steps(())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("steps task=multimnist K=1,3", "K=3 is not allowed: a batch of multimnist/digits holds 2 objectives"),
+        ("steps protocol.clip_norm=1", "say task=NAME"),
+        ("steps task=multimnist protocol.clipnorm=1", "clip_norm"),
+        ("steps task=multimnist protocol.clip_norm=1,2", "one value, not 2"),
+        ("step task=multimnist", "Did you mean 'steps'"),
+        ("multimnist repeats=1", "`mtlbench bench steps task=multimnist`"),
+    ],
+)
+def test_words_of_a_task_are_refused_before_anything_is_measured(words, message, monkeypatch):
+    monkeypatch.setattr(Sampler, "interleave", lambda *_: pytest.fail("measured"))
+    with pytest.raises(mtlbench.UsageError, match=message):
+        run_bench(words.split())
+
+
+def test_a_task_of_a_single_file_has_no_benchmark_of_its_own(tiny):
+    with pytest.raises(mtlbench.UsageError, match="no benchmark of its own"):
+        run_bench(["tiny"])
 
 
 def test_an_empty_column_is_left_out():
