@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,16 @@ def collect(
 def precision(autocast: bool, device: torch.device) -> Precision:
     """What a cell runs in on `device`: bfloat16 autocast where its protocol asks for it and the device has it."""
     return "bfloat16 autocast" if autocast and _multiplies_bfloat16(device) else "float32"
+
+
+def forward_context(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """What a forward pass in `precision` runs in.
+
+    To be asked for anew in each step and evaluation: within one context, torch remembers the weights it has converted.
+    """
+    import torch
+
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

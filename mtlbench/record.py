@@ -123,7 +123,7 @@ class Provenance(Strict):
     device: str
     threads: int
     precision: Precision = "float32"
-    """In which forward passes really ran, in training and in evaluation."""
+    """In which forward passes of training really ran; a task may score in a higher one."""
 
 
 class CellInfo(Strict):

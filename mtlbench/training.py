@@ -8,7 +8,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -274,7 +273,7 @@ class _Run:
         noise = stream(self.cell.seed, "noise", log.step)
         for part in self.parts:
             _seed_torch(noise, self.device)
-            with self._autocast():
+            with provenance.forward_context(self.precision, self.device):
                 losses = part.step(batch, rate)
             for k, loss in losses.items():
                 log.loss_sums[k] += loss
@@ -284,10 +283,6 @@ class _Run:
     def _evaluates(self, epoch: int) -> bool:
         """Whether the model is evaluated after so many epochs."""
         return epoch % self.cell.protocol.evaluate_every == 0 or epoch == self.cell.protocol.epochs
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        """A new context for each step and evaluation: within one, torch remembers the weights it has converted."""
-        return nullcontext() if self.precision == "float32" else torch.autocast(self.device.type, torch.bfloat16)
 
     def _splits(self, epoch: int) -> tuple[str, ...]:
         """What is scored after so many epochs: where the last evaluation counts, extra splits wait for it."""
@@ -303,7 +298,7 @@ class _Run:
             for part in self.parts:
                 part.model.eval()
                 for split in scores:
-                    with self._autocast():
+                    with provenance.forward_context(self.precision, self.device):
                         found = self.task.evaluate(part.model, split, list(part.objectives))
                     scores[split].update({name: dict(metrics) for name, metrics in found.items()})
                 part.model.train()

@@ -15,8 +15,15 @@ from mtlbench.protocol import task_data
 from mtlbench.registry import tasks
 
 CELL_KEYS = (
-    *("method", "method.KEY", "task", "protocol", "protocol.KEY", "seed"),
-    *("granularity", "treated", "jacobian_dtype"),
+    "method",
+    "method.KEY",
+    "task",
+    "protocol",
+    "protocol.KEY",
+    "seed",
+    "granularity",
+    "treated",
+    "jacobian_dtype",
 )
 RUN_KEYS = ("against", "tune", "results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
 LARGEST_GRID = 10_000

@@ -237,8 +237,17 @@ def test_nats_per_subword_are_those_of_the_reference_whatever_the_batching(small
         count += len(target) + 1
     with torch.inference_mode():
         assert task._nll(model, task._splits["val"], 0) == pytest.approx(total / count, rel=1e-9)
-        monkeypatch.setattr("mtlbench.tasks.nmt.EVALUATION_POSITIONS", 40)
+        monkeypatch.setattr("mtlbench.tasks.nmt.FORCED_POSITIONS", 40)
         assert task._nll(model, task._splits["val"], 0) == pytest.approx(total / count, rel=1e-9)
+
+
+def test_a_cpu_scores_in_float32_whatever_training_ran_in(small):
+    task = build(beams=2)
+    model = tiny_model(task).eval()
+    with torch.inference_mode():
+        plain = task.evaluate(model, "test", range(3))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert task.evaluate(model, "test", range(3)) == plain
 
 
 def test_a_budget_too_small_for_the_longest_sentence_is_refused_before_training(small):

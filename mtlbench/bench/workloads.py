@@ -213,7 +213,7 @@ class OfTask(Workload):
 
     def precision(self) -> AbstractContextManager[object]:
         """The one of training under the protocol on this device."""
-        return nullcontext() if self._precision == "float32" else torch.autocast(self._device.type, torch.bfloat16)
+        return provenance.forward_context(self._precision, self._device)
 
 
 def built_in(shape: str, objectives: int, scale: Scale, device: str) -> dict[str, Any]:

@@ -33,14 +33,16 @@ from .loss import smoothed_cross_entropy
 from .model import SIZES, Transformer
 from .objectives import Split, digest, encoded, pairs
 from .options import options
-from .sampling import GRAIN, Pairs, Symbols, batches, inclusion, padded, require_budget, sampled, shares
+from .sampling import GRAIN, Pairs, Symbols, batches, cut, inclusion, padded, require_budget, sampled, shares
 from .scoring import Scorer
 
 Batch = dict[int, Pairs]
 """Objective -> its mini-batch."""
 
-EVALUATION_POSITIONS = 6_000
-"""Of a batch in evaluation, all beams counted."""
+DECODED_POSITIONS = 6_000
+"""Of a batch that is translated, all beams counted."""
+FORCED_POSITIONS = 1_000
+"""Of a batch whose references are scored; each position has as many logits as there are subwords."""
 
 
 @mtlbench.register_task("nmt", paper="Wang et al., ICLR 2021, arXiv:2010.05874")
@@ -121,10 +123,8 @@ class NMT(Task):
             source, target_in, target_out = batch[k]
             where, target = _counted(target_out, self.symbols.pad)
             features = transformer(source, target_in).flatten(0, 1).index_select(0, where)
-            logits = transformer.logits(features)
-            logits = logits if logits.dtype == torch.float64 else logits.float()
-            loss = smoothed_cross_entropy(logits, target, self.options.label_smoothing)
-            del features, logits
+            loss = smoothed_cross_entropy(transformer.logits(features), target, self.options.label_smoothing)
+            del features
             yield loss if self._inclusion is not None else loss * (len(self.pairs) * float(self.probabilities[k]))
 
     def evaluate(
@@ -132,18 +132,20 @@ class NMT(Task):
     ) -> Mapping[str, Mapping[str, float]]:
         """BLEU and chrF of beam search, and nats per subword of the references without label smoothing.
 
-        Objectives that the split does not have are left out.
+        Objectives that the split does not have are left out. On a CPU everything is scored in float32: sentences that
+        end leave their batch, so shapes never repeat, and each costs bfloat16 a kernel of its own in time and memory.
         """
         transformer = cast(Transformer, model)
         found = self._splits[split]
         chosen = [k for k in objectives if k in found.examples]
         sources = {k: self._sources(found, k) for k in chosen}
-        hypotheses = iter(self.translate(transformer, [s for k in chosen for s in sources[k]]))
         scores: dict[str, dict[str, float]] = {}
-        for k in chosen:
-            written = [next(hypotheses) for _ in sources[k]]
-            by_metric = self._scorers[self.pairs[k].target].score(written, found.references[k])
-            scores[self.pairs[k].name] = {**by_metric, "nll": self._nll(transformer, found, k)}
+        with torch.autocast("cpu", enabled=False):
+            hypotheses = iter(self.translate(transformer, [s for k in chosen for s in sources[k]]))
+            for k in chosen:
+                written = [next(hypotheses) for _ in sources[k]]
+                by_metric = self._scorers[self.pairs[k].target].score(written, found.references[k])
+                scores[self.pairs[k].name] = {**by_metric, "nll": self._nll(transformer, found, k)}
         return scores
 
     def translate(self, model: Transformer, sources: Sequence[Sequence[int]]) -> list[str]:
@@ -152,7 +154,7 @@ class NMT(Task):
         written = translate(
             model,
             sources,
-            batch_positions=EVALUATION_POSITIONS,
+            batch_positions=DECODED_POSITIONS,
             beams=o.beams,
             length_penalty=o.length_penalty,
             symbols=self.symbols,
@@ -169,11 +171,9 @@ class NMT(Task):
     def _nll(self, model: Transformer, split: Split, k: int) -> float:
         examples = split.examples[k]
         order = np.argsort(examples.lengths)[::-1]
-        total, count, start = 0.0, 0, 0
-        while start < len(order):
-            rows = order[start : start + max(1, EVALUATION_POSITIONS // int(examples.lengths[order[start]]))]
-            start += len(rows)
-            pairs_ = padded(examples, rows, self.symbols, self.device)
+        total, count = 0.0, 0
+        for span in cut(examples.lengths[order], FORCED_POSITIONS):
+            pairs_ = padded(examples, order[span], self.symbols, self.device)
             total -= forced_log_probabilities(model, *pairs_, self.symbols.pad).sum().item()
             count += int((pairs_.target_out != self.symbols.pad).sum())
         return total / count

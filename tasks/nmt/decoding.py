@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -23,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mtlbench.errors import UsageError
 
 from .model import Transformer
-from .sampling import Symbols
+from .sampling import Symbols, cut
 
 
 class Hypothesis(NamedTuple):
@@ -73,8 +74,11 @@ def translate(
     if empty := [row for row, source in enumerate(sources) if len(source) == 0]:
         raise UsageError(f"source {empty[0]} has no subwords; an empty sentence is its end symbol alone.")
     translations: list[list[int]] = [[] for _ in sources]
-    for rows in _batches([len(source) for source in sources], batch_positions // beams):
-        lengths = torch.tensor([len(sources[row]) for row in rows])
+    every = np.array([len(source) for source in sources], dtype=np.int64)
+    order = np.argsort(-every, kind="stable")
+    for span in cut(every[order], batch_positions // beams):
+        rows = order[span].tolist()
+        lengths = torch.from_numpy(every[order[span]])
         source = pad_sequence([torch.tensor(sources[row]) for row in rows], True, symbols.pad)
         hypotheses = decode(
             model,
@@ -161,7 +165,7 @@ def forced_log_probabilities(
         pad: the id that fills rows up.
     """
     there = target_out != pad
-    log_p = _log_softmax(model.logits(model(source, target_in)[there]))
+    log_p = model.logits(model(source, target_in)[there]).log_softmax(-1)
     hit = log_p.gather(1, target_out[there][:, None])[:, 0]
     return hit.new_zeros(there.shape).masked_scatter(there, hit).sum(1)
 
@@ -290,7 +294,7 @@ class _Cached:
         self.keep = self.cache.keep
 
     def log_probabilities(self, last: Tensor) -> Tensor:
-        return _log_softmax(self.model.logits(self.model.step(last, self.cache)))
+        return self.model.logits(self.model.step(last, self.cache)).log_softmax(-1)
 
 
 class _Recomputed:
@@ -302,7 +306,7 @@ class _Recomputed:
 
     def log_probabilities(self, last: Tensor) -> Tensor:
         self.written = torch.cat([self.written, last[:, None]], 1)
-        return _log_softmax(self.model.logits(self.model(self.source, self.written)[:, -1]))
+        return self.model.logits(self.model(self.source, self.written)[:, -1]).log_softmax(-1)
 
     def reorder(self, rows: Tensor) -> None:
         self.written = self.written[rows]
@@ -313,10 +317,6 @@ class _Recomputed:
         )
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
-
-
 def _largest(log_p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest numbers of each row, overwritten by -inf, and their places: of equals the first, unlike topk."""
     found = []
@@ -324,12 +324,3 @@ def _largest(log_p: Tensor, k: int) -> tuple[Tensor, Tensor]:
         found.append(log_p.max(1, keepdim=True))
         log_p.scatter_(1, found[-1].indices, -torch.inf)
     return torch.cat([x.values for x in found], 1), torch.cat([x.indices for x in found], 1)
-
-
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Rows of similar length, longest first, of at most `budget` positions with padding."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    while order:
-        size = max(1, budget // lengths[order[0]])
-        yield order[:size]
-        order = order[size:]

@@ -273,8 +273,9 @@ class Transformer(nn.Module):
         return self.decoder(self._embedded(target, 0), memory, mask)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(..., V) unnormalised log-probabilities from (..., width)."""
-        return functional.linear(features, self.embedding.weight)
+        """(..., V) unnormalised log-probabilities from (..., width), float32 at least, under autocast too."""
+        found = functional.linear(features, self.embedding.weight)
+        return found.float() if found.dtype == torch.bfloat16 else found
 
     def start(self, source: Tensor, beams: int, longest: int) -> Cache:
         """Read (N, S) sources, of each of which `beams` rows will write at most `longest` subwords."""

@@ -128,19 +128,22 @@ def batches(examples: Examples, budget: int, generator: torch.Generator) -> Iter
         for start in range(0, len(order), window):
             rows = order[start : start + window]
             rows = rows[np.lexsort((examples.target.lengths[rows], lengths[rows]))[::-1]]
-            cuts = _cut(lengths[rows], budget)
-            for place in torch.randperm(len(cuts), generator=generator).tolist():
-                yield rows[slice(*cuts[place])]
+            spans = cut(lengths[rows], budget)
+            for place in torch.randperm(len(spans), generator=generator).tolist():
+                yield rows[spans[place]]
 
 
-def _cut(descending: NDArray[np.int64], budget: int) -> list[tuple[int, int]]:
-    """Spans of `descending` lengths whose first, the longest, padded, times their number stays within `budget`."""
+def cut(descending: NDArray[np.int64], budget: int) -> list[slice]:
+    """Spans of `descending` lengths whose first, the longest, padded, times their number stays within `budget`.
+
+    A sentence that is longer than the budget is a span of its own.
+    """
     spans = []
     start = 0
     while start < len(descending):
         fit = max(1, budget // _rounded(int(descending[start])))
         end = min(len(descending), start + (fit - fit % GRAIN or fit))
-        spans.append((start, end))
+        spans.append(slice(start, end))
         start = end
     return spans
 

@@ -3,8 +3,8 @@
 Read is the first of these that is there whole:
 
 - The text of Wang et al. (2020, arXiv:2004.06748) as `util_scripts/prepare_multilingual_data.sh` of
-  https://github.com/cindyxinyiwang/multiDDS (commit a227738) expects it: `XXX_eng/ted-SPLIT.orig.XXX` and
-  `XXX_eng/ted-SPLIT.orig.eng`, SPLIT one of train, dev, test, XXX a code of ISO 639-3; one sentence a line.
+  https://github.com/cindyxinyiwang/multiDDS (commit a227738) expects it: `CODE_eng/ted-SPLIT.orig.CODE` and
+  `CODE_eng/ted-SPLIT.orig.eng`, SPLIT one of train, dev, test, CODE of ISO 639-3; one sentence a line.
 - The tables of Qi et al. (2018, N18-2084), https://github.com/neulab/word-embeddings-for-nmt: `all_talks_train.tsv`,
   `all_talks_dev.tsv`, `all_talks_test.tsv`, with a row of column names (`talk_name` and two-letter codes), tabs
   between cells and no quoting. A missing translation is an empty cell or holds `__NULL__`, also as `_ _ NULL _ _`
@@ -155,7 +155,7 @@ def _missing(dataset: DataSet, root: Path | None, wanted_by: str) -> DataMissing
         f"{wanted_by} needs {dataset.title}, and {looked}. Expected is one of\n"
         "  all_talks_train.tsv, all_talks_dev.tsv and all_talks_test.tsv, from "
         f"{ARCHIVE} (sha256 {ARCHIVE_SHA256}; see {dataset.source})\n"
-        "  XXX_eng/ted-{train,dev,test}.orig.{XXX,eng} for every language XXX, as "
+        "  CODE_eng/ted-{train,dev,test}.orig.{CODE,eng} for every language CODE, as "
         "https://github.com/cindyxinyiwang/multiDDS prepares it\n"
         f"They cannot be downloaded by a command: get them by hand, and put them into "
         f"{root or 'DIR'}/{dataset.folders[0]}."
