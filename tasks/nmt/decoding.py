@@ -116,7 +116,8 @@ def decode(
         longest: the most subwords that a hypothesis may have, its end counted; (N,) int64 or one for all.
         symbols: ids of padding, beginning and end.
         forbidden: ids that are never written; padding and beginning never are.
-        cached: False runs the decoder over all that is written in every step: the same search, slowly.
+        cached: False runs the decoder, not the encoder, over all that is written in every step: the same search,
+            slowly.
 
     Raises:
         UsageError: `beams` or a limit below one.
@@ -301,20 +302,24 @@ class _Recomputed:
     def __init__(self, model: Transformer, source: Tensor, beams: int, longest: int) -> None:
         self.model = model
         self.beams = beams
-        self.source = source.repeat_interleave(beams, 0)
-        self.written = source.new_empty((len(self.source), 0))
+        memory, mask = model.encode(source)
+        self.memory = memory.repeat_interleave(beams, 0)
+        self.mask = None if mask is None else mask.repeat_interleave(beams, 0)
+        self.written = source.new_empty((len(self.memory), 0))
 
     def log_probabilities(self, last: Tensor) -> Tensor:
         self.written = torch.cat([self.written, last[:, None]], 1)
-        return self.model.logits(self.model(self.source, self.written)[:, -1]).log_softmax(-1)
+        return self.model.logits(self.model.decode(self.written, self.memory, self.mask)[:, -1]).log_softmax(-1)
 
     def reorder(self, rows: Tensor) -> None:
         self.written = self.written[rows]
 
     def keep(self, sentences: Tensor) -> None:
-        self.source, self.written = (
-            x.unflatten(0, (-1, self.beams))[sentences].flatten(0, 1) for x in (self.source, self.written)
-        )
+        def kept(x: Tensor) -> Tensor:
+            return x.unflatten(0, (-1, self.beams))[sentences].flatten(0, 1)
+
+        self.memory, self.written = kept(self.memory), kept(self.written)
+        self.mask = None if self.mask is None else kept(self.mask)
 
 
 def _largest(log_p: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -269,8 +269,12 @@ class Transformer(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """The features (N, T, width) of what follows each of (N, T) target subwords; `logits` reads them."""
-        memory, mask = self.encode(source)
-        return self.decoder(self._embedded(target, 0), memory, mask)
+        return self.decode(target, *self.encode(source))
+
+    def decode(self, target: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """What `forward` returns, from (N, T) target subwords and what `encode` returns."""
+        features: Tensor = self.decoder(self._embedded(target, 0), memory, mask)
+        return features
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., V) unnormalised log-probabilities from (..., width), float32 at least, under autocast too."""
