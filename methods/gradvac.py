@@ -72,19 +72,23 @@ class GradVac(mtlbench.GramianWeighting):
 
     def start(self) -> None:
         """Targets of zero, or the fixed one."""
-        start = 0.0 if self.fixed_target is None else self.fixed_target
-        self.target = torch.full((self.groups, self.objectives, self.objectives), start, dtype=torch.float64)
+        shape = (self.groups, self.objectives, self.objectives)
+        self.target = torch.full(shape, self._first_target, dtype=torch.float64)
 
     def report(self) -> dict[str, float]:
-        """The share of visits that were corrected, and the mean target."""
+        """The share of visits that were corrected, and the mean of the targets that have moved."""
         visited = int(self.visited)
         if not visited or self.objectives < 2:
             return {}
-        pairs = ~torch.eye(self.objectives, dtype=torch.bool)
+        moved = self.target[self.target != self._first_target]
         return {
             "corrected_share": int(self.corrected) / visited,
-            "mean_target": self.target[:, pairs].mean().item(),
+            "mean_target": moved.mean().item() if len(moved) else self._first_target,
         }
+
+    @property
+    def _first_target(self) -> float:
+        return 0.0 if self.fixed_target is None else self.fixed_target
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """K-1 vaccination steps for all objectives and groups at once."""

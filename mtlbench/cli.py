@@ -287,13 +287,19 @@ def _data(options: argparse.Namespace) -> int:
         )
         for state in data.verify(dataset, root) if options.action != "status" else data.status(dataset, root):
             good = state.state in ("present", "verified")
-            bad += not good
+            bad += not good and not (state.state == "missing" and state.file.optional)
             where = f" {state.path}" if state.path else ""
             console.print(
                 f"  [{'green' if good else 'red'}]{state.state:9}[/]{_safe(state.file.name)}[dim]{_safe(where)}[/]",
                 highlight=False,
                 soft_wrap=True,
             )
+        if not dataset.files:
+            there = [str(root / folder) for folder in dataset.folders if root and (root / folder).is_dir()]
+            known = "present" if there else "missing"
+            bad += not there
+            where = ", ".join(there) or f"get it by hand into {root or 'DIR'}/{dataset.folders[0]}"
+            console.print(f"  {known:9}[dim]{_safe(where)}[/]; no list of its files is published", soft_wrap=True)
     return 1 if bad and options.action != "status" else 0
 
 

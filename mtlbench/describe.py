@@ -49,7 +49,10 @@ def describe_task(console: Console, name: str) -> None:
         default = ", default" if index == 0 else ""
         needs = ", ".join(dataset.title for dataset in needed(name, variant))
         console.print(f"  [bold]{name}/{variant}[/]{default}: {escape(about.description)}", highlight=False)
-        console.print(f"    protocol {about.protocol}{'; reads ' + escape(needs) if needs else ''}", highlight=False)
+        told = [f"protocol {about.protocol}"]
+        told += [f"reads {escape(needs)}"] if needs else []
+        told += [f"runs are compared with {about.against}"] if about.against else []
+        console.print(f"    {'; '.join(told)}", highlight=False)
     if words:
         console.print("\n[bold]words of its own[/]")
     for word, key in words.items():

@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass
 class Event:
-    """Something that happened to a cell: `start`, `resume`, `progress`, `waiting`, `warning` or `end`."""
+    """Something that happened to a cell: `notice`, `start`, `resume`, `progress`, `waiting`, `warning` or `end`."""
 
     kind: str
     cell: Cell
@@ -136,8 +136,10 @@ def run_grid(
 
 def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None, retry: bool = False) -> list[Outcome]:
     """Run the cells of a request; see `run_grid`."""
-    _check(request)
+    notices = _check(request)
     require_writable(request.results)
+    for cell, notice in notices:
+        on_event(Event("notice", cell, notice))
     return _Launcher(request, on_event, retry).run()
 
 
@@ -150,13 +152,13 @@ def check_data(request: Request) -> None:
                 data.locate(dataset, file.name, root, f"{task}/{variant}")
 
 
-def _check(request: Request) -> None:
-    """Raise `UsageError` if a cell that is not finished could not start; nothing is written."""
+def _check(request: Request) -> list[tuple[Cell, str]]:
+    """The notices of what would be trained; raises `UsageError` if it could not start. Nothing is written."""
     from mtlbench.training import check
 
     check_data(request)
     waiting = [cell for cell in request.cells if not (cell.folder(request.results) / RECORD).exists()]
-    check(waiting, request.device, data.data_root(request.data_root))
+    return check(waiting, request.device, data.data_root(request.data_root))
 
 
 class _Worker:

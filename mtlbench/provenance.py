@@ -20,7 +20,7 @@ from mtlbench.record import Precision, Provenance
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("mtlbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("mtlbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "sentencepiece", "sacrebleu")
 
 
 def now() -> str:

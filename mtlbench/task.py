@@ -61,6 +61,8 @@ class Task(ABC):
     facts: Mapping[str, Any] = {}
     """What the task says of itself in the record: numbers, strings and nested mappings and lists of them, such as
     counts of repaired lines or the digest of a subword model. Read once, after the model is built."""
+    notices: Sequence[str] = ()
+    """What people should be told before training, a sentence each, such as how much of the data is left out."""
 
     @abstractmethod
     def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None: ...

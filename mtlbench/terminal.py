@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mtlbench.launch import Event
 
 _LINE_SECONDS = 30.0
+"""Between two lines on one cell that tell scores, where there is no terminal."""
+_QUIET_SECONDS = 300.0
+"""Until a line tells how far a cell is that has no new scores."""
 _GAP = 2
 """Columns of a table stand this far apart."""
 _SHORTEST_LABEL = 24
@@ -138,6 +141,8 @@ class Reporter:
             self._end(event, name)
         elif event.kind == "warning":
             self._console.print(f"[yellow]warning[/]: {escape(event.message)}", highlight=False)
+        elif event.kind == "notice":
+            self._line(f"[dim]note      {escape(event.message)}[/]")
         elif event.kind == "progress":
             self._advance(event, name)
         elif event.kind == "waiting":
@@ -175,9 +180,11 @@ class Reporter:
             self._progress.update(self._all, completed=self._done + partial)
             return
         now = time.monotonic()
-        if scores and now - self._last_line.setdefault(event.cell.id, now) > _LINE_SECONDS:
+        silence = now - self._last_line.setdefault(event.cell.id, now)
+        if silence > (_LINE_SECONDS if scores else _QUIET_SECONDS):
             self._last_line[event.cell.id] = now
-            self._line(f"          {name}: step {event.step} of {event.total_steps}, val {scores}")
+            told = f", val {scores}" if scores else ""
+            self._line(f"          {name}: step {event.step} of {event.total_steps}{told}")
 
     def _line(self, text: str) -> None:
         if not self._quiet:

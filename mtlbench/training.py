@@ -109,12 +109,15 @@ def run_cell(
         return run.record(status, reason)
 
 
-def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> None:
+def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tuple[Cell, str]]:
     """Build what the cells would train, and train nothing.
 
     Of cells that differ in seed or in searched values only, the first one is built; a task is built once for all that
-    differ in method or in values of the protocol other than its options. An error of the task's own code is not told
-    here: its cells end with it when they run.
+    differ in method or in values of the protocol other than its options and `batch_size`. An error of the task's own
+    code is not told here: its cells end with it when they run.
+
+    Returns:
+        The notices of the tasks, each with the first cell that it is about.
 
     Raises:
         UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
@@ -125,13 +128,18 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> None:
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.setting, cell)
+    notices: dict[str, Cell] = {}
     for cell in first.values():
-        key = json.dumps([cell.task, cell.variant, cell.protocol.options], sort_keys=True, default=str)
-        with _settings(cell.protocol.threads):
+        protocol = cell.protocol
+        key = json.dumps([cell.task, cell.variant, protocol.options, protocol.batch_size], sort_keys=True, default=str)
+        with _settings(protocol.threads):
             if key not in built:
                 built[key] = _built(cell, data_root)
             if (found := built[key]) is not None:
                 trainees(cell, *found, registry.method(cell.method, **cell.parameters))
+                for notice in found[0].notices:
+                    notices.setdefault(f"{cell.task}/{cell.variant}: {notice}", cell)
+    return [(cell, notice) for notice, cell in notices.items()]
 
 
 def _built(cell: Cell, data_root: Path | None) -> tuple[Task, nn.Module] | None:

@@ -52,6 +52,7 @@ def test_show_describes_a_task_and_its_protocols(command: Callable[..., Any], ti
     for text in ("multimnist/digits", "default", "multimnist/mnist", "MNIST", "sener2018@1", "batch_size: 256"):
         assert text in shown.output
     assert "long@2" in command(f"show tiny --plugin {tiny}").output
+    assert "compared with uniform" in command("show nmt").output
 
 
 def test_a_broken_plug_in_is_named_with_its_error_and_hides_nothing(
@@ -118,13 +119,23 @@ def test_data_status_names_every_data_set_and_its_files(command: Callable[..., A
     assert command(f"data verify multimnist/mnist data_root={tmp_path}").code == 1
 
 
+def test_data_without_a_list_of_files_is_told_by_its_folder(command: Callable[..., Any], tmp_path: Path) -> None:
+    told = command(f"data verify nmt/opus100 data_root={tmp_path}")
+    assert told.code == 1
+    assert f"get it by hand into {tmp_path}/opus-100-corpus/v1.0/supervised" in told.output
+    (tmp_path / "opus100").mkdir()
+    told = command(f"data verify nmt/opus100 data_root={tmp_path}")
+    assert told.code == 0  # what else the variant reads, NTREX, is optional
+    assert f"present  {tmp_path}/opus100; no list" in told.output
+
+
 def test_without_a_terminal_a_run_prints_plain_lines(command: Callable[..., Any], tiny: Path) -> None:
     ran = command(f"run --plugin {tiny} method=uniform,gradvac task=tiny")
     assert ran.code == 0
     assert "\x1b" not in ran.output
     assert "\r" not in ran.output
     lines = ran.output.splitlines()
-    assert "training  uniform on tiny/plain, seed 0" in lines
+    assert lines[:2] == ["note      tiny/plain: its data are random numbers", "training  uniform on tiny/plain, seed 0"]
     assert any(line.startswith("finished  gradvac on tiny/plain, seed 0") for line in lines)
     assert "tiny/plain, protocol short@1" in ran.output
 

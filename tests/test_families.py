@@ -8,9 +8,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from mtlbench.errors import UsageError
+from mtlbench.protocol import resolve
 from mtlbench.tasks._families import (
     CENTRE,
     CHOICES,
@@ -24,6 +26,7 @@ from mtlbench.tasks._families import (
 from mtlbench.tasks._families.concepts import NAMES, TAGS
 from mtlbench.tasks._families.phonology import Linking, changed, joined
 from mtlbench.tasks._families.realisation import Realiser
+from mtlbench.tasks.nmt import NMT
 
 VOCABULARY = [concept for concept, tag in TAGS.items() if tag != "PROPN"]
 SHA256 = "af474c5165ba91c3d80d322aa33556070b7a06363e8ad3f2995c429e1858d7b0"
@@ -233,6 +236,18 @@ def test_resources_are_unequal_twenty_to_one_within_every_family(families):
     for members in TREE.families().values():
         assert set(members) & set(families.high)
         assert set(members) & set(families.low)
+
+
+def test_translation_groups_the_languages_by_their_resources_and_records_the_truth(families, monkeypatch, tmp_path):
+    monkeypatch.setenv("MTLBENCH_CACHE", str(tmp_path))
+    variant, protocol = resolve("nmt", "families", None, {"options.subword_sentences": 1000})
+    task = NMT(variant, protocol, None, torch.device("cpu"))
+    groups = {name: [task.objectives[k].name for k in members] for name, members in task.groups.items()}
+    assert groups == {
+        "hrl": [f"{language}-{CENTRE}" for language in families.high],
+        "lrl": [f"{language}-{CENTRE}" for language in families.low],
+    }
+    assert task.facts["families"] == families.as_dict()
 
 
 def content(sentence):

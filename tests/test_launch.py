@@ -103,7 +103,8 @@ def test_the_events_of_a_grid_tell_its_whole_story(tiny: Path, tmp_path: Path) -
     outcomes = run_grid(["method=uniform", "task=tiny", f"results={tmp_path}"], [tiny], seen.append)
     assert [o.status for o in outcomes] == ["finished"]
     kinds = [e.kind for e in seen]
-    assert (kinds[0], kinds[-1]) == ("start", "end")
+    assert (kinds[:2], kinds[-1]) == (["notice", "start"], "end")
+    assert seen[0].message == "tiny/plain: its data are random numbers"
     steps = [e.step for e in seen if e.kind == "progress"]
     assert steps == sorted(steps)
     assert (steps[0], steps[-1]) == (0, 24)

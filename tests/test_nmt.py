@@ -1,19 +1,26 @@
-"""Multilingual NMT: objectives, gradients, learning, sampled steps, and what a user gets wrong."""
+"""Multilingual NMT: objectives, gradients, learning, sampled steps, whole runs, and what a user gets wrong."""
 
+import gzip
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 import mtlbench
 from mtlbench.backward import Backward
+from mtlbench.config import parse
 from mtlbench.errors import UsageError
 from mtlbench.grouping import GRANULARITIES
+from mtlbench.leaderboard import Options, report
 from mtlbench.protocol import resolve, task_data
-from mtlbench.tasks.nmt import NMT, corpora
+from mtlbench.runs import Collection, Run
+from mtlbench.tasks.nmt import NMT, corpora, subwords
+from mtlbench.tasks.nmt.corpora import multi30k
 from mtlbench.tasks.nmt.corpus import Bitext, Corpus
-from mtlbench.tasks.nmt.model import Size, Transformer
-from mtlbench.tasks.nmt.objectives import digest, encoded, pairs
+from mtlbench.tasks.nmt.model import SIZES, Size, Transformer
+from mtlbench.tasks.nmt.objectives import digest
+from mtlbench.training import Interrupted
 
 CPU = torch.device("cpu")
 WORDS = [f"{a}{b}{c}" for a in "kmpt" for b in "aeiou" for c in "lnrs"]
@@ -35,10 +42,11 @@ def text(count, shift, start=0):
 
 
 def small_corpus(sizes=(300, 300, 40)):
-    train = {code: text(size, 10 * i + 5) for i, (code, size) in enumerate(zip(("aa", "bb", "cc"), sizes, strict=True))}
-    other = {code: text(12, 10 * i + 5, 1000) for i, code in enumerate(train)}
+    shifts = {"aa": 5, "bb": 15, "cc": 25}
+    train = {code: text(size, shift) for (code, shift), size in zip(shifts.items(), sizes, strict=True)}
+    val, test = ({code: text(12, shift, start) for code, shift in shifts.items()} for start in (1000, 1500))
     extra = {"aa": text(6, 5, 2000)}
-    return Corpus({"train": train, "val": other, "test": other, "news": extra}, counts={"slots left empty": 3})
+    return Corpus({"train": train, "val": val, "test": test, "news": extra}, counts={"slots left empty": 3})
 
 
 @pytest.fixture
@@ -57,8 +65,12 @@ def build(**options):
     return NMT(variant, protocol, None, CPU)
 
 
-def first_batch(task, seed=0):
-    return next(task.batches(0, torch.Generator().manual_seed(seed)))
+def steps(task, seed=0):
+    return task.batches(0, torch.Generator().manual_seed(seed))
+
+
+def first_batch(task):
+    return next(steps(task))
 
 
 def tiny_model(task, **shape):
@@ -85,8 +97,32 @@ def test_sources_name_their_target_language_where_there_is_a_choice(small):
     assert (source[:, 0] == both.subwords.tag("en")).all()
 
 
+def test_tokenisers_are_those_of_the_language_that_is_translated_into(monkeypatch):
+    chinese = ["猫坐在垫子上看着窗外的鸟"] * 2
+    held = {"zh": Bitext(chinese, chinese)}
+    corpus = Corpus({"train": {"zh": text(60, 5)}, "val": held, "test": held})
+    monkeypatch.setattr(corpora, "load", lambda *_: corpus)
+    task = build(direction="both")
+    signatures = {o.name: o.metrics[0].signature.split("|")[3] for o in task.objectives}
+    assert signatures == {"zh-en": "tok:13a", "en-zh": "tok:zh"}
+    # Characters count one by one in Chinese alone: elsewhere, a sentence without spaces is a single word.
+    monkeypatch.setattr(task, "translate", lambda *_: [sentence[:-1] for sentence in chinese] * 2)
+    with torch.inference_mode():
+        scores = task.evaluate(tiny_model(task).eval(), "test", range(2))
+    assert scores["en-zh"]["bleu"] > 50
+    assert scores["zh-en"]["bleu"] == 0
+
+
+def test_subwords_are_learnt_at_the_temperature_and_from_the_sentences_of_the_protocol(small):
+    settings = [(5.0, 100_000), (1.0, 100_000), (5.0, 300)]
+    found = [build(temperature=t, subword_sentences=n).facts["subwords_digest"] for t, n in settings]
+    assert found == [subwords.train(small, small.languages, 400, t, n, ["en"]).digest for t, n in settings]
+    assert len(set(found)) == 3
+
+
 def test_groups_are_the_languages_with_many_and_with_few_pairs(small):
-    assert build().groups == {"hrl": [0, 1], "lrl": [2]}
+    assert build().groups == build(high_resource=300).groups == {"hrl": [0, 1], "lrl": [2]}
+    assert build(high_resource=301).groups == {}
     assert build(high_resource=1).groups == {}
     assert build(direction="both").groups == {"hrl": [0, 1, 3, 4], "lrl": [2, 5]}
 
@@ -102,9 +138,15 @@ def test_facts_tell_sizes_repairs_and_sentences_left_out(small):
     assert longest <= 9
 
 
-def test_text_and_limits_make_the_digest_of_the_data(small):
-    assert digest(small) == build().data_digest
-    assert digest(small_corpus((300, 300, 41))) != digest(small)
+@pytest.mark.parametrize("split", ["train", "val", "test", "news"])
+def test_every_sentence_of_every_split_is_in_the_digest_of_the_data(split):
+    corpus = small_corpus()
+    digests = [digest(corpus), digest(replace(corpus, centre="dd"))]
+    for side in corpus.splits[split]["aa"]:
+        side[-1] += "x"
+        digests.append(digest(corpus))
+    assert len(set(digests)) == 4
+    assert digest(small_corpus()) == digests[0]
 
 
 def test_limited_splits_are_spread_evenly_over_the_whole(small):
@@ -113,18 +155,31 @@ def test_limited_splits_are_spread_evenly_over_the_whole(small):
     assert references[0] == [small.splits["test"]["aa"].central[i] for i in (0, 3, 6, 9)]
 
 
-def test_batches_depend_on_the_epochs_generator_alone(small):
-    task = build(steps_per_epoch=3)
-    first, same, other = (list(task.batches(0, torch.Generator().manual_seed(s))) for s in (1, 1, 2))
+def test_a_direction_says_which_side_is_translated_and_which_is_the_reference(small):
+    task = build(direction="both")
+    foreign, central = small.splits["test"]["bb"]
+    found = task._splits["test"]
+    into, out = found.examples[1], found.examples[4]
+    sides = (into.source, into.target, out.source, out.target)
+    assert [task.subwords.decode(side.lists()) for side in sides] == [foreign, central, central, foreign]
+    assert (found.references[1], found.references[4]) == (central, foreign)
+
+
+@pytest.mark.parametrize("sampled", [None, 2])
+def test_batches_depend_on_the_epochs_generator_alone(small, sampled):
+    task = build(steps_per_epoch=3, objectives_per_step=sampled)
+    first, same, other = ([{k: p.source.tolist() for k, p in b.items()} for b in steps(task, s)] for s in (1, 1, 2))
     assert len(first) == 3
-    assert all(torch.equal(a[k].source, b[k].source) for a, b in zip(first, same, strict=True) for k in range(3))
-    assert any(a[0].source.tolist() != b[0].source.tolist() for a, b in zip(first, other, strict=True))
+    assert first == same
+    assert first != other
 
 
-def test_the_budget_of_a_step_is_shared_out_by_temperature(small):
-    proportional = build(temperature=1.0, batch_size=1000)
-    assert proportional._budgets == [468, 468, 62]
-    assert build(temperature=1e6, batch_size=1000)._budgets == [333, 333, 333]
+@pytest.mark.parametrize("options", [{}, {"direction": "both"}, {"objectives_per_step": 2}, {"temperature": 1.0}])
+def test_no_step_holds_more_positions_than_its_budget_and_most_use_it(small, options):
+    task = build(batch_size=900, steps_per_epoch=20, **options)
+    held = [[max(p.source.numel(), p.target_out.numel()) for p in batch.values()] for batch in steps(task)]
+    assert all(sum(positions) <= 900 for positions in held)
+    assert sum(map(sum, held)) > 0.7 * 20 * 900
 
 
 class Sum(mtlbench.GramianWeighting):
@@ -134,15 +189,40 @@ class Sum(mtlbench.GramianWeighting):
         return torch.ones(gramian.shape[:2], dtype=torch.float64)
 
 
-def joint_gradient(task, model, batch):
-    """The gradient of K times the mean loss per subword over one batch in which p_k of the subwords are of k."""
-    total = 0.0
-    for k, (source, target_in, target_out) in batch.items():
-        there = target_out != task.symbols.pad
-        logits = model.logits(model(source, target_in))[there]
-        mean = torch.nn.functional.cross_entropy(logits, target_out[there], label_smoothing=0.1)
-        total = total + 3 * task.probabilities[k] * mean
-    return torch.autograd.grad(total, list(model.parameters()))
+def mean_loss(task, model, batch):
+    """The mean loss per subword of one objective's batch, with label smoothing of 0.1."""
+    source, target_in, target_out = batch
+    there = target_out != task.symbols.pad
+    logits = model.logits(model(source, target_in))[there]
+    return torch.nn.functional.cross_entropy(logits, target_out[there], label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    ("sampled", "temperature", "budgets", "weights"),
+    [
+        (None, 1.0, [468, 468, 62], [1.40625, 1.40625, 0.1875]),
+        (3, 1.0, [468, 468, 62], [1.40625, 1.40625, 0.1875]),
+        (None, 1e9, [333, 333, 333], [1, 1, 1]),
+        (2, 1.0, [500, 500, 500], [1, 1, 1]),
+    ],
+)
+def test_budget_and_weight_follow_the_share_of_an_objective_unless_objectives_are_sampled(
+    small, sampled, temperature, budgets, weights
+):
+    task = build(objectives_per_step=sampled, temperature=temperature, batch_size=1000, label_smoothing=0.1)
+    assert task._budgets == budgets
+    model = tiny_model(task).double()
+    for batch in itertools.islice(steps(task), 3):
+        present = list(task.present(batch))
+        assert len(present) == (sampled or 3)
+        found = [loss.item() for loss in task.losses(model, batch, present)]
+        assert found == pytest.approx([weights[k] * mean_loss(task, model, batch[k]).item() for k in present])
+
+
+def test_sampled_objectives_are_in_a_step_by_their_share_of_the_data(small):
+    assert build(objectives_per_step=2, temperature=1.0)._inclusion == pytest.approx([0.9375, 0.9375, 0.125])
+    cold = build(objectives_per_step=2, temperature=0.2, steps_per_epoch=20, subword_sentences=1000)
+    assert {tuple(cold.present(batch)) for batch in steps(cold)} == {(0, 1)}
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -150,7 +230,9 @@ def joint_gradient(task, model, batch):
 def test_the_rows_sum_to_the_gradient_of_the_joint_loss(small, granularity, method):
     task = build(label_smoothing=0.1)
     model, batch = tiny_model(task), first_batch(task)
-    expected = joint_gradient(task, model, batch)
+    # K times the mean over one batch in which p_k of the subwords are of language k.
+    joint = sum(3 * task.probabilities[k] * mean_loss(task, model, pairs) for k, pairs in batch.items())
+    expected = torch.autograd.grad(joint, list(model.parameters()))
     method.objectives = 0
     backward = Backward(method, task.shared(model), granularity, 3)
     backward(task.losses(model, batch, range(3)))
@@ -175,9 +257,8 @@ def test_sampled_steps_hold_so_many_objectives_and_leave_absent_targets_alone(sm
     model = tiny_model(task)
     gradvac = mtlbench.method("gradvac", beta=0.5)
     backward = Backward(gradvac, task.shared(model), "all_layer", 3)
-    generator = torch.Generator().manual_seed(0)
     seen = set()
-    for batch in itertools.islice(task.batches(0, generator), 6):
+    for batch in itertools.islice(steps(task), 6):
         present = list(task.present(batch))
         seen.add(tuple(present))
         assert len(present) == 2
@@ -215,7 +296,7 @@ def test_fifty_pairs_are_learnt_by_heart_in_both_directions(monkeypatch):
     model = tiny_model(task, width=64, inner=128)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     backward = Backward(mtlbench.method("uniform"), task.shared(model), objectives=2)
-    for step, batch in enumerate(task.batches(0, torch.Generator().manual_seed(0))):
+    for step, batch in enumerate(steps(task)):
         optimizer.zero_grad()
         backward(task.losses(model, batch, range(2)))
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1, step / 40) * (1 - step / 400)
@@ -286,9 +367,73 @@ def test_every_protocol_has_options_that_the_task_understands():
         assert options(protocol).vocabulary > 300
 
 
-def test_pairs_are_encoded_the_same_way_in_both_directions(small):
-    task = build(direction="both")
-    found, _ = encoded(small, pairs(["aa"], "en", "both"), task.subwords, {}, 40)
-    into, out = found["train"].examples[0], found["train"].examples[1]
-    assert into.source.lists() == out.target.lists()
-    assert into.target.lists() == out.source.lists()
+# --- whole runs ----------------------------------------------------------------------------------------------
+
+SAMPLED = """
+method=gradvac method.beta=0.9 granularity=all_layer treated=lrl task=nmt/multi30k objectives_per_step=2
+protocol.epochs=2 protocol.evaluate_every=1 protocol.batch_size=600 protocol.autocast=false
+protocol.options.steps_per_epoch=5 protocol.options.dropout=0.2 protocol.options.vocabulary=400
+protocol.options.high_resource=100 protocol.options.beams=1
+"""
+
+
+@pytest.fixture
+def tiny_size(monkeypatch):
+    monkeypatch.setitem(SIZES, "tiny", Size(layers=1, width=16, inner=32, heads=2))
+
+
+def test_a_run_of_sampled_steps_that_stopped_in_mid_epoch_ends_as_if_it_had_not(small, tiny_size, train, tmp_path):
+    whole = train(SAMPLED, tmp_path / "whole")
+    asked = itertools.count(1)
+    with pytest.raises(Interrupted):  # after eight of ten steps: it is asked after each, and after the first evaluation
+        train(SAMPLED, tmp_path / "cut", should_stop=lambda: next(asked) == 9)
+    told = []
+    resumed = train(SAMPLED, tmp_path / "cut", on_progress=lambda progress: told.append(progress.step))
+    assert told[0] == 8
+    assert resumed.evaluations == whole.evaluations
+    assert resumed.diagnostics == whole.diagnostics
+    assert whole.diagnostics["corrected_share"] > 0
+
+
+def test_a_record_has_groups_digest_and_extra_splits_and_the_means_of_their_tables(small, tiny_size, train):
+    record = train(SAMPLED)
+    assert record.groups == {"hrl": ("aa-en", "bb-en"), "lrl": ("cc-en",)}
+    assert record.provenance.data_digest == digest(small)
+    first, last = record.evaluations
+    assert (set(first.scores), set(last.scores)) == ({"val", "test"}, {"val", "test", "news"})
+    assert set(last.scores["news"]) == {"aa-en"}
+    (board,) = report(Collection([Run.of(record)]), Options(split="news")).boards
+    assert [c.key for c in board.table.columns][:2] == ["aa-en.bleu", "mean.hrl"]
+    assert "mean hrl: over 1 objective: aa-en." in [note.text for note in board.table.notes]
+    assert "mean.lrl" not in [c.key for c in board.table.columns]
+
+
+def test_a_lone_method_is_trained_on_the_embedded_languages_beside_uniform():
+    request = parse(["method=gradvac", "task=nmt"])
+    assert [(cell.method, cell.variant) for cell in request.cells] == [("gradvac", "families"), ("uniform", "families")]
+    assert [cell.method for cell in request.added] == [request.against] == ["uniform"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "batch_size", "message"),
+    [
+        ("train.fr.gz", 1200, "train.fr.gz is not usable: it cannot be unpacked"),
+        (None, 24, "protocol.batch_size=24 leaves"),
+    ],
+)
+def test_the_command_refuses_damaged_text_and_a_batch_too_small_and_writes_nothing(
+    command, tmp_path, damaged, batch_size, message
+):
+    folder = tmp_path / "data" / "multi30k" / "data" / "task1" / "raw"
+    folder.mkdir(parents=True)
+    for stem, languages in multi30k.SPLITS.values():
+        for language in ("en", *languages):
+            sentences = text(60, 5).central if language == "en" else text(60, 5).foreign
+            packed = gzip.compress("\n".join(sentences).encode())
+            name = f"{stem}.{language}.gz"
+            (folder / name).write_bytes(packed[:-20] if name == damaged else packed)
+    words = f"method=uniform task=nmt/multi30k protocol.options.vocabulary=350 protocol.batch_size={batch_size}"
+    ended = command(f"run {words} data_root={tmp_path / 'data'}")
+    assert ended.code == 2
+    assert message in ended.output
+    assert not (tmp_path / "results").exists()

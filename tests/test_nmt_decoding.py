@@ -326,6 +326,8 @@ def test_the_limit_grows_with_the_source_up_to_a_maximum():
     assert [len(t) + 1 for t in translated(model, sources, beams=1)] == [12, 18, 70]
     more = {"length_ratio": 1.5, "length_extra": 2, "length_max": 40, "beams": 1}
     assert [len(t) + 1 for t in translated(model, sources, **more)] == [3, 8, 40]
+    more = {"length_ratio": [2, 1, 3], "length_extra": 1, "beams": 1}  # each source has its own
+    assert [len(t) + 1 for t in translated(model, sources, **more)] == [3, 5, 91]
 
 
 def test_what_cannot_be_decoded_is_refused():

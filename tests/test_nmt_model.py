@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from mtlbench.grouping import GRANULARITIES, group, named_parameters
-from mtlbench.tasks.nmt.model import SIZES, Size, Transformer, positions
+from mtlbench.tasks.nmt.model import SIZES, Dropout, Size, Transformer, positions
 
 PAD = 0
 SMALL = Size(layers=2, width=16, inner=32, heads=2)
@@ -84,16 +85,64 @@ def test_columns_of_padding_and_other_sentences_change_nothing(model):
     assert close(torch.cat(alone), together)
 
 
-def test_attention_is_the_softmax_of_scaled_products_over_the_subwords_that_may_be_seen(model):
-    attention = model.encoder.layers[0].attention
-    x, there = torch.randn(2, 5, 16, dtype=torch.float64), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()
-    found = attention(x, *attention.keys_values(x), there[:, None, None, :])
-    heads = []
-    for h in (slice(0, 8), slice(8, 16)):
-        query, key, value = (layer(x)[:, :, h] for layer in (attention.query, attention.key, attention.value))
-        scores = (query @ key.transpose(1, 2) / math.sqrt(8)).masked_fill(~there[:, None, :], -torch.inf)
-        heads.append(scores.softmax(2) @ value)
-    assert close(found, attention.out(torch.cat(heads, 2)))
+PRE_NORM = {"norm_first": True, "activation": "relu", "dropout": 0.0, "batch_first": True, "dtype": torch.float64}
+THERE = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()
+
+
+def weights_for_torch(**modules):
+    """The weights of these modules under the names that torch's layers have for them."""
+    found = {}
+    for name, module in modules.items():
+        if name in ("self_attn", "multihead_attn"):
+            query, key, value, out = (module.get_submodule(part) for part in ("query", "key", "value", "out"))
+            found[f"{name}.in_proj_weight"] = torch.cat([query.weight, key.weight, value.weight])
+            found[f"{name}.in_proj_bias"] = torch.cat([query.bias, torch.zeros_like(query.bias), value.bias])
+            name, module = f"{name}.out_proj", out
+        found |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
+    return found
+
+
+def test_a_layer_of_the_encoder_is_torchs_pre_norm_layer(model):
+    ours, theirs = model.encoder.layers[0], nn.TransformerEncoderLayer(16, 2, 32, **PRE_NORM)
+    of_torch = weights_for_torch(
+        norm1=ours.attention_norm,
+        self_attn=ours.attention,
+        norm2=ours.feed_forward_norm,
+        linear1=ours.feed_forward.inner,
+        linear2=ours.feed_forward.out,
+    )
+    theirs.load_state_dict(of_torch)
+    x = torch.randn(2, 5, 16, dtype=torch.float64)
+    assert close(ours(x, THERE[:, None, None]), theirs(x, src_key_padding_mask=~THERE))
+
+
+def test_a_layer_of_the_decoder_is_torchs_pre_norm_layer(model):
+    ours, theirs = model.decoder.layers[0], nn.TransformerDecoderLayer(16, 2, 32, **PRE_NORM)
+    of_torch = weights_for_torch(
+        norm1=ours.attention_norm,
+        self_attn=ours.attention,
+        norm2=ours.source_norm,
+        multihead_attn=ours.source_attention,
+        norm3=ours.feed_forward_norm,
+        linear1=ours.feed_forward.inner,
+        linear2=ours.feed_forward.out,
+    )
+    theirs.load_state_dict(of_torch)
+    x, memory = torch.randn(2, 4, 16, dtype=torch.float64), torch.randn(2, 5, 16, dtype=torch.float64)
+    later = torch.ones(4, 4).triu(1).bool()
+    expected = theirs(x, memory, tgt_mask=later, memory_key_padding_mask=~THERE)
+    assert close(ours(x, memory, THERE[:, None, None]), expected)
+
+
+def test_embeddings_are_scaled_to_the_size_of_the_positions_that_are_added(model):
+    read = {}
+    for side in ("encoder", "decoder"):
+        model.get_submodule(side).register_forward_pre_hook(lambda _, given, side=side: read.update({side: given[0]}))
+    subword = {"encoder": sources(5, 3), "decoder": subwords(2, 4, seed=1)}
+    model(subword["encoder"], subword["decoder"])
+    for side, ids in subword.items():
+        places = positions(0, ids.shape[1], 16, model.embedding.weight)
+        assert close(read[side], 4 * model.embedding.weight[ids] + places)
 
 
 def test_logits_are_products_with_the_embeddings(model):
@@ -130,6 +179,20 @@ def test_autocast_changes_features_and_gradients_by_rounding_only():
     for a, b in zip(rounded, exact, strict=True):
         assert (a - b).norm() <= 0.05 * b.norm() + 1e-6
     assert (stepwise - exact[0]).norm() <= 0.02 * exact[0].norm()
+
+
+def test_dropout_drops_its_share_everywhere_and_keeps_the_expectation():
+    torch.manual_seed(0)
+    ones = torch.ones(10, 100_000, dtype=torch.float64)
+    found = Dropout(0.3)(ones)
+    kept = found[found != 0]
+    assert kept.unique().tolist() == pytest.approx([1 / (1 - round(0.3 * 2**16) / 2**16)], rel=1e-15)
+    assert found.mean().item() == pytest.approx(1, abs=0.004)
+    quarters = (found == 0).view(-1, 4).double().mean(0)  # four units come from one random number
+    assert quarters.tolist() == pytest.approx([0.3] * 4, abs=0.005)
+    assert Dropout(0.5)(torch.ones(3, 7)).shape == (3, 7)
+    for same in (Dropout(0.0), Dropout(0.3).eval()):
+        assert torch.equal(same(ones), ones)
 
 
 def test_dropout_drops_in_training_only(model):

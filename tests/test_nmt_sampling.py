@@ -13,7 +13,6 @@ from mtlbench.tasks.nmt.sampling import (
     Examples,
     Side,
     Symbols,
-    _rounded,
     batches,
     inclusion,
     padded,
@@ -89,12 +88,19 @@ def test_every_pair_of_objectives_meets():
     assert met == set(itertools.combinations(range(6), 2))
 
 
-def test_a_pass_holds_every_sentence_once_and_every_batch_keeps_the_budget():
+def test_a_pair_takes_the_positions_of_its_longer_side_with_end_and_tag():
+    assert examples_of_lengths([3, 5, 4], [5, 2, 4]).lengths.tolist() == [6, 6, 5]
+    assert examples_of_lengths([3, 5, 4], [5, 2, 4], tag=4).lengths.tolist() == [6, 7, 6]
+
+
+@pytest.mark.parametrize("tag", [None, 4])
+def test_a_pass_holds_every_sentence_once_and_both_sides_of_every_batch_keep_the_budget(tag):
     drawn = np.random.default_rng(0)
-    examples = examples_of_lengths(drawn.integers(1, 30, 5000), drawn.integers(1, 30, 5000))
+    examples = examples_of_lengths(drawn.integers(1, 30, 5000), drawn.integers(1, 30, 5000), tag)
     budget, seen = 200, []
     for rows in batches(examples, budget, generator()):
-        assert len(rows) * _rounded(examples.lengths[rows].max()) <= budget
+        source, _, target = padded(examples, rows, SYMBOLS, torch.device("cpu"))
+        assert max(source.numel(), target.numel()) <= budget
         seen.extend(rows.tolist())
         if len(seen) >= 2 * examples.size:
             break

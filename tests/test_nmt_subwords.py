@@ -122,15 +122,21 @@ def test_sampling_leaves_the_global_generator_alone():
         CORPUS.splits["train"]["cs"].foreign[0],
         "日本語 ગુજરાતી ကမ္ဘာ 😀",  # scripts that training never saw
         "ﬁne １２３ ½",  # NFKC changes these
+        "他说：“你好，世界！”（真的？）…",  # and its full-width punctuation
+        "می\u200cخواهم",  # the joiner between the parts of a Persian verb
         "  spaces   between  ",
         "<2de> </s> <pad> <unk> <0x41>",
         "",
     ],
 )
-def test_text_survives_in_its_normal_form(text):
-    ids = small().encode([text])
-    normal = " ".join(unicodedata.normalize("NFKC", text).split())
-    assert small().decode(ids) == [normal]
+def test_text_survives_as_it_is_where_it_is_written_and_folded_where_it_is_only_read(text):
+    spaced = " ".join(text.split())
+    for tags in (["de", "fr"], ["en", "fr"], ["fr"]):
+        written = small(tags=tags)
+        assert written.decode(written.encode([text])) == [spaced]
+    only_read = small(tags=["en"])
+    folded = " ".join(unicodedata.normalize("NFKC", text.replace("\u200c", " ")).split())
+    assert only_read.decode(only_read.encode([text])) == [folded]
 
 
 def test_nothing_encodes_to_a_marker_or_a_tag():
@@ -221,11 +227,14 @@ def test_whatever_determines_the_model_has_a_cache_file_of_its_own(changed, cach
     assert len(list(cache.iterdir())) == 2
 
 
-def test_another_version_of_sentencepiece_does_not_read_the_cache(monkeypatch, cache):
+def test_other_fixed_options_or_another_version_of_sentencepiece_do_not_read_the_cache(monkeypatch, cache):
     small()
-    monkeypatch.setattr(subwords.sentencepiece, "__version__", "0.0")
+    monkeypatch.setitem(subwords.OPTIONS, "character_coverage", 0.99)
     small()
     assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(subwords.sentencepiece, "__version__", "0.0")
+    small()
+    assert len(list(cache.iterdir())) == 3
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:99] + b"x" + b[100:]])

@@ -409,7 +409,7 @@ def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: py
     check(parse([f"method={','.join(EVERY)}", "task=tiny"]).cells, "cpu", None)
     bad = {
         "method=scalarization task=tiny method.weights=[1,2,3]": "3 numbers for 2 objectives",
-        "method=uniform task=tiny protocol.batch_size=65": "no training batches",
+        "method=uniform task=tiny protocol.batch_size=8,65": "no training batches",
         "method=uniform task=tiny protocol.options.size=5000": "at most 1000",
         "method=uniform task=tiny protocol.optimizer.betas=[2,2]": "protocol.optimizer",
     }

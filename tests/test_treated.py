@@ -105,12 +105,14 @@ def test_steps_with_some_present_and_some_treated_equal_the_pseudo_code_on_whole
         assert (method.target[:, sorted(treated)][:, :, untreated] != 0).all()  # the others are visited all the same
 
 
-def test_visits_of_the_untreated_are_not_counted() -> None:
+def test_visits_of_the_untreated_are_not_counted_nor_their_targets_averaged() -> None:
     method = mtlbench.method("gradvac")
     for table in tables(5, 3, groups=4):
         method.weights(table, treated=[0, 3])
     assert method.visited.item() == 3 * 4 * 2 * 4
     assert 0 < method.corrected.item() < method.visited.item()
+    rows = method.target[:, [0, 3]]
+    assert method.report()["mean_target"] == pytest.approx(rows.sum().item() / (4 * 2 * 4))
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "gradvac"])

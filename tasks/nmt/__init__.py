@@ -41,6 +41,8 @@ Batch = dict[int, Pairs]
 
 DECODED_POSITIONS = 6_000
 """Of a batch that is translated, all beams counted."""
+LENGTH_RATIO = 2.0
+"""Limit of a translation over its source, times the mean ratio of the training pairs where that is above 1."""
 FORCED_POSITIONS = 1_000
 """Of a batch whose references are scored; each position has as many logits as there are subwords."""
 
@@ -73,6 +75,9 @@ class NMT(Task):
         sizes = [train[k].size for k in range(count)]
         self.probabilities = shares(sizes, o.temperature)
         self.steps_per_epoch = o.steps_per_epoch
+        self._length_ratios = [
+            LENGTH_RATIO * max(1.0, train[k].target.lengths.sum() / train[k].source.lengths.sum()) for k in range(count)
+        ]
         self._inclusion = None
         if o.objectives_per_step is not None and o.objectives_per_step < count:
             self._inclusion = inclusion(self.probabilities, o.objectives_per_step)
@@ -141,15 +146,21 @@ class NMT(Task):
         sources = {k: self._sources(found, k) for k in chosen}
         scores: dict[str, dict[str, float]] = {}
         with torch.autocast("cpu", enabled=False):
-            hypotheses = iter(self.translate(transformer, [s for k in chosen for s in sources[k]]))
+            ratios = [self._length_ratios[k] for k in chosen for _ in sources[k]]
+            hypotheses = iter(self.translate(transformer, [s for k in chosen for s in sources[k]], ratios))
             for k in chosen:
                 written = [next(hypotheses) for _ in sources[k]]
                 by_metric = self._scorers[self.pairs[k].target].score(written, found.references[k])
                 scores[self.pairs[k].name] = {**by_metric, "nll": self._nll(transformer, found, k)}
         return scores
 
-    def translate(self, model: Transformer, sources: Sequence[Sequence[int]]) -> list[str]:
-        """Sources as subwords, with their tag where there is a choice of targets, into text."""
+    def translate(
+        self, model: Transformer, sources: Sequence[Sequence[int]], length_ratio: float | Sequence[float] = LENGTH_RATIO
+    ) -> list[str]:
+        """Sources as subwords, with their tag where there is a choice of targets, into text.
+
+        A source of S subwords gets at most min(`length_ratio` S + 10, 500).
+        """
         o = self.options
         written = translate(
             model,
@@ -160,6 +171,7 @@ class NMT(Task):
             symbols=self.symbols,
             forbidden=self._tags,
             device=self.device,
+            length_ratio=length_ratio,
         )
         return self.subwords.decode(written)
 

@@ -48,7 +48,7 @@ def translate(
     symbols: Symbols,
     forbidden: Sequence[int] = (),
     device: torch.device,
-    length_ratio: float = 2.0,
+    length_ratio: float | Sequence[float] = 2.0,
     length_extra: int = 10,
     length_max: int = 500,
 ) -> list[list[int]]:
@@ -64,7 +64,7 @@ def translate(
         forbidden: further ids that are never written.
         device: where the model is.
         length_ratio: with `length_extra` and `length_max` the limit of a source of S subwords,
-            min(length_ratio S + length_extra, length_max), the end counted.
+            min(length_ratio S + length_extra, length_max), the end counted; one number for all or one for each source.
         length_extra: see `length_ratio`.
         length_max: see `length_ratio`.
 
@@ -75,17 +75,17 @@ def translate(
         raise UsageError(f"source {empty[0]} has no subwords; an empty sentence is its end symbol alone.")
     translations: list[list[int]] = [[] for _ in sources]
     every = np.array([len(source) for source in sources], dtype=np.int64)
+    most = np.minimum(np.multiply(length_ratio, every) + length_extra, length_max).astype(np.int64)
     order = np.argsort(-every, kind="stable")
     for span in cut(every[order], batch_positions // beams):
         rows = order[span].tolist()
-        lengths = torch.from_numpy(every[order[span]])
         source = pad_sequence([torch.tensor(sources[row]) for row in rows], True, symbols.pad)
         hypotheses = decode(
             model,
             source.to(device),
             beams=beams,
             length_penalty=length_penalty,
-            longest=(length_ratio * lengths + length_extra).long().clamp(max=length_max),
+            longest=torch.from_numpy(most[order[span]]),
             symbols=symbols,
             forbidden=forbidden,
         )

@@ -54,6 +54,7 @@ class Tiny(mtlbench.Task):
     """Two targets, linear in the same six inputs."""
 
     objectives = tuple(mtlbench.Objective(name, (mtlbench.Metric("mse", False),)) for name in "ab")
+    notices = ("its data are random numbers",)
 
     def __init__(self, variant: str, protocol: mtlbench.Protocol, data_root: Path | None, device: torch.device) -> None:
         self.variant = variant
