@@ -16,8 +16,8 @@ WINDOW = 64
 """Batches that are drawn at random and then sorted by length together."""
 
 GRAIN = 4
-"""Rows and columns of batches are multiples of it, so that few shapes occur: torch's bfloat16 kernels for CPUs are
-compiled anew for every shape, which takes longer than to run them."""
+"""Columns of batches are multiples of it, and rows where so many fit and the window does not end, so that few shapes
+occur: torch's bfloat16 kernels for CPUs are compiled anew for every shape, which takes longer than to run them."""
 
 
 class Side(NamedTuple):

@@ -35,7 +35,7 @@ TOKENIZERS = {
 """Tokeniser -> codes (ISO 639-1, 639-2, 639-3) of the languages that are not scored with `DEFAULT`.
 
 Korean keeps the default: it is written with spaces and ASCII marks (1 % of NTREX's words keep a mark, as in English
-text with curly quotes), and that is how its published scores were made.
+text with curly quotes).
 """
 
 _CHOSEN = {code: tokenizer for tokenizer, codes in TOKENIZERS.items() for code in codes.split()}
