@@ -15,9 +15,10 @@ from mtlbench.grouping import GRANULARITIES
 from mtlbench.leaderboard import Options, report
 from mtlbench.protocol import resolve, task_data
 from mtlbench.runs import Collection, Run
+from mtlbench.tasks import nmt
 from mtlbench.tasks.nmt import NMT, corpora, subwords
 from mtlbench.tasks.nmt.corpora import multi30k
-from mtlbench.tasks.nmt.corpus import Bitext, Corpus
+from mtlbench.tasks.nmt.corpus import REQUIRED, Bitext, Corpus
 from mtlbench.tasks.nmt.model import SIZES, Size, Transformer
 from mtlbench.tasks.nmt.objectives import digest
 from mtlbench.training import Interrupted
@@ -174,9 +175,10 @@ def test_batches_depend_on_the_epochs_generator_alone(small, sampled):
     assert first != other
 
 
-@pytest.mark.parametrize("options", [{}, {"direction": "both"}, {"objectives_per_step": 2}, {"temperature": 1.0}])
-def test_no_step_holds_more_positions_than_its_budget_and_most_use_it(small, options):
-    task = build(batch_size=900, steps_per_epoch=20, **options)
+@pytest.mark.parametrize("sampled", [None, 2])
+@pytest.mark.parametrize("direction", ["x2en", "en2x"])
+def test_no_step_holds_more_positions_than_its_budget_and_most_use_it(small, direction, sampled):
+    task = build(batch_size=900, steps_per_epoch=20, direction=direction, objectives_per_step=sampled)
     held = [[max(p.source.numel(), p.target_out.numel()) for p in batch.values()] for batch in steps(task)]
     assert all(sum(positions) <= 900 for positions in held)
     assert sum(map(sum, held)) > 0.7 * 20 * 900
@@ -283,10 +285,49 @@ def test_extra_test_sets_are_scored_for_the_languages_that_they_have(small):
     assert set(scores["cc-en"]) == {"bleu", "chrf", "nll"}
 
 
+def test_translations_may_be_longer_where_those_of_training_are(monkeypatch):
+    pairs = text(60, 5)
+    wordy = Bitext([f"{sentence} {sentence} {sentence}" for sentence in pairs.foreign], pairs.central)
+    monkeypatch.setattr(corpora, "load", lambda *_: Corpus(dict.fromkeys(REQUIRED, {"aa": wordy})))
+    task = build(direction="both", max_length=100)
+    seen = []
+    monkeypatch.setattr(
+        nmt, "translate", lambda model, sources, length_ratio, **_: seen.extend(length_ratio) or [[4]] * len(sources)
+    )
+    with torch.inference_mode():
+        task.evaluate(tiny_model(task), "val", [0, 1])
+    train = task._splits["train"].examples[1]
+    ratio = 2 * train.target.lengths.sum() / train.source.lengths.sum()
+    assert ratio > 4
+    assert seen == [2.0] * 60 + [pytest.approx(ratio)] * 60
+
+
 def test_an_extra_test_set_can_be_left_out_and_a_required_one_cannot(small):
     assert build(leave_out=["news"]).extra_splits == ()
+    assert build(leave_out=["ntrex"]).extra_splits == ("news",)  # it may be there on another machine
     with pytest.raises(UsageError, match="only extra test sets"):
         build(leave_out=["val"])
+    with pytest.raises(UsageError, match=r"leave_out: 'new'.*Did you mean 'news'"):
+        build(leave_out=["new"])
+
+
+def test_splits_of_which_sentences_are_chosen_are_scored_ones(small):
+    build(sentences={"val": 3, "news": 2, "ntrex": 5})
+    for name in ("train", "tets"):
+        with pytest.raises(UsageError, match=rf"sentences: '{name}'.*Known: news, ntrex, test, "):
+            build(sentences={name: 10})
+
+
+def test_pairs_with_a_side_that_leaves_no_subword_are_left_out_counted_and_told(small):
+    small.splits["train"]["aa"].foreign[5] = "\u200b"
+    small.splits["train"]["bb"].central[7] = " \ufeff "
+    task = build(max_length=9)
+    assert task.facts["without_subwords"] == {"aa-en": 1, "bb-en": 1}
+    assert all((side.lengths > 0).all() for e in task._splits["train"].examples.values() for side in e[:2])
+    long, short, read = task.notices
+    assert long.startswith(f"{sum(task.facts['longer_than_max_length'].values())} of 640 training pairs are longer")
+    assert short.startswith("2 of 640 training pairs have a side without any subword")
+    assert read.endswith("slots left empty 3")
 
 
 def test_fifty_pairs_are_learnt_by_heart_in_both_directions(monkeypatch):
@@ -432,8 +473,8 @@ def test_the_command_refuses_damaged_text_and_a_batch_too_small_and_writes_nothi
             packed = gzip.compress("\n".join(sentences).encode())
             name = f"{stem}.{language}.gz"
             (folder / name).write_bytes(packed[:-20] if name == damaged else packed)
-    words = f"method=uniform task=nmt/multi30k protocol.options.vocabulary=350 protocol.batch_size={batch_size}"
-    ended = command(f"run {words} data_root={tmp_path / 'data'}")
+    words = "method=uniform task=nmt/multi30k protocol.options.vocabulary=350 protocol.options.steps_per_epoch=1"
+    ended = command(f"run {words} protocol.batch_size={batch_size} data_root={tmp_path / 'data'}")
     assert ended.code == 2
     assert message in ended.output
     assert not (tmp_path / "results").exists()

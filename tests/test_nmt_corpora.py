@@ -70,8 +70,11 @@ def test_an_empty_file_is_refused(tmp_path):
 @pytest.mark.parametrize("pair", [bitext, bitext_without_gaps])
 def test_unequal_line_counts_name_both_files_and_counts(tmp_path, pair):
     foreign, central = put(tmp_path / "a.de", ["eins", "zwei"]), put(tmp_path / "a.en", ["one", "two", "three"])
-    with pytest.raises(UsageError, match=r"a\.de .*has 2 lines and .*a\.en.* has 3"):
+    says = r"{} is not usable: it has {} lines and .*{}.* has {}: line 3 of a\.en has nothing"
+    with pytest.raises(UsageError, match=says.format(r"a\.de", 2, r"a\.en", 3)):
         pair(read(foreign), read(central))
+    with pytest.raises(UsageError, match=says.format(r"a\.en", 3, r"a\.de", 2)):
+        pair(read(central), read(foreign))
 
 
 @pytest.mark.parametrize(("german", "english", "empty"), [("  ", "two", "a.de"), ("zwei", "", "a.en")])
@@ -119,7 +122,9 @@ def test_multi30k_has_its_official_splits_in_the_languages_that_each_exists_in(t
 
 def test_multi30k_keeps_its_order_of_languages_and_has_no_split_without_any(tmp_path):
     put_multi30k(tmp_path)
-    assert multi30k.load(tmp_path, "nmt/multi30k", ["cs", "de", "cs"]).languages == ["de", "cs"]
+    assert multi30k.load(tmp_path, "nmt/multi30k", ["cs", "de"]).languages == ["de", "cs"]
+    with pytest.raises(UsageError, match=r"languages=\[cs,de,cs\] .*twice"):
+        multi30k.load(tmp_path, "nmt/multi30k", ["cs", "de", "cs"])
     only_czech = multi30k.load(tmp_path, "nmt/multi30k", ["cs"])
     assert sorted(only_czech.splits) == ["test", "test_2018_flickr", "train", "val"]
 
@@ -200,17 +205,19 @@ def test_no_language_stands_for_two_ntrex_files_and_every_declared_file_is_known
     codes = [code for file, others in ntrex.REFERENCES.items() for code in (file, *others.split())]
     assert len(codes) == len(set(codes))
     declared = {file.name for file in data.datasets("nmt")["ntrex"].files}
-    assert declared == {ntrex.SOURCE} | {f"newstest2019-ref.{file}.txt" for file in ntrex.REFERENCES}
+    assert declared < {ntrex.SOURCE} | {f"newstest2019-ref.{file}.txt" for file in ntrex.REFERENCES}
+    assert len(declared) == 65
+    assert {language for group in ted8.GROUPS.values() for language in group} <= ntrex._FILES.keys()
 
 
 def test_corpora_in_another_script_than_the_ntrex_file_are_not_tested_on_it():
-    assert not {"srp", "sr", "zho", "cmn"} & set(ntrex._FILES)
-    assert ntrex._FILES["zh"] == "zho-CN"
+    assert not {"sr", "cmn"} & set(ntrex._FILES)
+    assert [ntrex._FILES[code] for code in ("zh", "zho", "srp")] == ["zho-CN", "zho-TW", "srp-Cyrl"]
 
 
 def test_the_real_probe_is_the_same_1997_sentences_in_every_language(real):
     english, foreign = ntrex.probe(real, list(ntrex.REFERENCES))
-    assert len(foreign) == 64
+    assert len(foreign) >= 64
     assert {len(english), *map(len, foreign.values())} == {1997}
     assert "\r" not in "".join(english)
     assert english[0].startswith("Welsh AMs worried about")
@@ -298,11 +305,20 @@ def test_without_ted_files_the_error_names_the_official_source_and_the_paths(tmp
         ted8.ARCHIVE,
         data.datasets("nmt")["ted8"].source,
         str(tmp_path / "ted8"),
-        "all_talks_dev.tsv",
+        "of its files all_talks_dev.tsv are in none",
     ):
         assert expected in str(raised.value)
     with pytest.raises(DataMissing, match=data.ENVIRONMENT):
         corpora.load(variant, None, None)
+
+
+def test_a_ted_pair_that_is_not_whole_is_named(tmp_path):
+    put_pairs(tmp_path / "ted8", ["aze", "tur"])
+    (tmp_path / "ted8/tur_eng/ted-dev.orig.eng").unlink()
+    with pytest.raises(DataMissing, match=r"of its files tur_eng/ted-dev\.orig\.eng are in none of .*/ted8,"):
+        corpora.load("ted8-related", tmp_path, ["aze", "tur"])
+    with pytest.raises(DataMissing, match=r"bel_eng/ted-train\.orig\.bel, .* and 2 more are in none"):
+        corpora.load("ted8-related", tmp_path, ["aze", "bel"])
 
 
 # OPUS-100
@@ -331,7 +347,20 @@ def test_opus_100_has_every_pair_that_is_there_whichever_side_english_stands_on(
 
 def test_opus_100_unpacked_in_a_folder_of_its_own_is_found(tmp_path):
     put_opus(tmp_path / "opus100", "de-en")
-    assert opus100.load(tmp_path, "nmt/opus100").languages == ["de"]
+    (tmp_path / "opus100" / "en-fr").mkdir()
+    for file in (put_opus(tmp_path, "en-fr"), *(tmp_path / SUPERVISED / "en-fr").iterdir()):
+        if file:
+            file.rename(tmp_path / "opus100" / "en-fr" / file.name)
+    assert opus100.load(tmp_path, "nmt/opus100").languages == ["de", "fr"]
+
+
+@pytest.mark.parametrize("lost", ["dev.de", "dev.en", "test.de", "test.en"])
+def test_an_opus_100_pair_of_which_one_file_is_lost_is_refused(tmp_path, lost):
+    for pair in ("de-en", "en-fr"):
+        put_opus(tmp_path, pair)
+    (tmp_path / SUPERVISED / "de-en" / f"opus.de-en-{lost}").unlink()
+    with pytest.raises(UsageError, match=rf"the language de: .* without de-en/opus\.de-en-{lost}\. "):
+        corpora.load("opus100", tmp_path, None)
 
 
 def test_opus_100_pairs_without_dev_and_test_files_are_left_out_and_counted(tmp_path):
@@ -385,6 +414,8 @@ def test_every_corpus_gets_ntrex_as_an_extra_test_set_in_the_languages_that_it_h
     assert {code: text.foreign[0] for code, text in corpus.splits["ntrex"].items()} == {"de": "deu 0", "cs": "ces 0"}
     put_pairs(tmp_path / "ted8", ["ces", "glg"])
     assert list(corpora.load("ted8-related", tmp_path, ["ces", "glg"]).splits["ntrex"]) == ["ces"]
+    put_ntrex(tmp_path, "glg")
+    assert list(corpora.load("ted8-related", tmp_path, ["ces", "glg"]).splits["ntrex"]) == ["glg", "ces"]
 
 
 def test_an_unknown_corpus_is_refused(tmp_path):

@@ -12,6 +12,7 @@ target language is not the same for all objectives begins with a tag that names 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,8 @@ from .corpus import REQUIRED, Corpus
 from .decoding import forced_log_probabilities, translate
 from .loss import smoothed_cross_entropy
 from .model import SIZES, Transformer
-from .objectives import Split, digest, encoded, pairs
-from .options import options
+from .objectives import LeftOut, Split, digest, encoded, pairs
+from .options import Options, options
 from .sampling import GRAIN, Pairs, Symbols, batches, cut, inclusion, padded, require_budget, sampled, shares
 from .scoring import Scorer
 
@@ -60,7 +61,7 @@ class NMT(Task):
             raise unknown("variant of nmt:", variant, known)
         self.options = o = options(protocol)
         self.device = device
-        corpus = _without(corpora.load(variant, data_root, o.languages), o.leave_out)
+        corpus = _chosen_splits(corpora.load(variant, data_root, o.languages), o)
         self.pairs = pairs(corpus.languages, corpus.centre, o.direction)
         count = len(self.pairs)
         targets = list(dict.fromkeys(pair.target for pair in self.pairs))
@@ -69,7 +70,7 @@ class NMT(Task):
         )
         self._tags = [self.subwords.tag(target) for target in targets]
         self.symbols = Symbols(self.subwords.pad, self.subwords.bos, self.subwords.eos)
-        self._splits, too_long = encoded(corpus, self.pairs, self.subwords, o.sentences, o.max_length)
+        self._splits, left_out = encoded(corpus, self.pairs, self.subwords, o.sentences, o.max_length)
         self.extra_splits = tuple(name for name in corpus.splits if name not in REQUIRED)
         train = self._splits["train"].examples
         sizes = [train[k].size for k in range(count)]
@@ -90,13 +91,15 @@ class NMT(Task):
         self.data_digest = digest(corpus)
         with torch.device("meta"):
             parameters = sum(p.numel() for p in self.model().parameters())
+        self.notices = _notices(left_out, sum(sizes), o.max_length, corpus.counts)
         self.facts: dict[str, Any] = {
             "parameters": parameters,
             "subwords": self.subwords.size,
             "subwords_digest": self.subwords.digest,
             "sentencepiece": subwords.sentencepiece.__version__,
             "training_pairs": {pair.name: size for pair, size in zip(self.pairs, sizes, strict=True)},
-            "longer_than_max_length": too_long,
+            "longer_than_max_length": left_out.too_long,
+            "without_subwords": left_out.without_subwords,
             "corpus_repairs": dict(corpus.counts),
             **corpus.facts,
         }
@@ -206,6 +209,24 @@ class NMT(Task):
         return [require_budget(pair.name, train[k], parts[k], told) for k, pair in enumerate(self.pairs)]
 
 
+def _notices(left_out: LeftOut, kept: int, max_length: int, repairs: Mapping[str, int]) -> list[str]:
+    found = []
+    total = kept + sum(sum(counts.values()) for counts in left_out)
+    for counts, why, fact in (
+        (left_out.too_long, f"are longer than max_length={max_length} subwords", "longer_than_max_length"),
+        (left_out.without_subwords, "have a side without any subword", "without_subwords"),
+    ):
+        if number := sum(counts.values()):
+            found.append(f"{number:,} of {total:,} training pairs {why} and are left out ({fact} in the record)")
+    by_rule: Counter[str] = Counter()
+    for rule, number in repairs.items():
+        by_rule[rule.partition(": ")[0]] += number
+    if by_rule:
+        told = ", ".join(f"{rule} {number:,}" for rule, number in by_rule.most_common())
+        found.append(f"what its reader repaired or left out (corpus_repairs in the record): {told}")
+    return found
+
+
 def _counted(target: Tensor, padding: int) -> tuple[Tensor, Tensor]:
     """Where a flattened (N, T) target has subwords, and these; filled up to a round number, with -1 as the target.
 
@@ -218,8 +239,16 @@ def _counted(target: Tensor, padding: int) -> tuple[Tensor, Tensor]:
     return torch.cat([where, where.new_zeros(missing)]), answers
 
 
-def _without(corpus: Corpus, left_out: Sequence[str]) -> Corpus:
-    for name in left_out:
+def _chosen_splits(corpus: Corpus, o: Options) -> Corpus:
+    """The splits that are not left out; names that no split can have are refused."""
+    extra = list(dict.fromkeys(name for name in (*corpus.splits, *corpora.EXTRA) if name not in REQUIRED))
+    for name in o.leave_out:
         if name in REQUIRED:
             raise UsageError(f"protocol.options.leave_out={name} is not allowed: only extra test sets can be left out.")
-    return replace(corpus, splits={name: text for name, text in corpus.splits.items() if name not in left_out})
+        if name not in extra:
+            raise unknown("extra test set in protocol.options.leave_out:", name, extra)
+    scored = [name for name in (*REQUIRED, *extra) if name != "train"]
+    for name in o.sentences:
+        if name not in scored:
+            raise unknown("split in protocol.options.sentences:", name, scored)
+    return replace(corpus, splits={name: text for name, text in corpus.splits.items() if name not in o.leave_out})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,14 @@ class Split:
     """Empty for the training split."""
 
 
+class LeftOut(NamedTuple):
+    """Training pairs that are not trained on, by objective; one without any has no number."""
+
+    without_subwords: dict[str, int]
+    """A side of them is empty, or of characters that leave nothing, such as a lone zero-width space."""
+    too_long: dict[str, int]
+
+
 def pairs(languages: Iterable[str], centre: str, direction: Direction) -> list[Pair]:
     """The objectives: every language into the centre, out of it, or first the one and then the other."""
     into = [Pair(x, x, centre) for x in languages]
@@ -50,8 +59,8 @@ def pairs(languages: Iterable[str], centre: str, direction: Direction) -> list[P
 
 def encoded(
     corpus: Corpus, objectives: Sequence[Pair], subwords: Subwords, limits: Mapping[str, int], max_length: int
-) -> tuple[dict[str, Split], dict[str, int]]:
-    """All splits as subwords, and how many training pairs of each objective were longer than `max_length`.
+) -> tuple[dict[str, Split], LeftOut]:
+    """All splits as subwords, and how many training pairs of each objective were left out.
 
     Args:
         corpus: the text.
@@ -65,7 +74,7 @@ def encoded(
     """
     tagged = len({pair.target for pair in objectives}) > 1 or objectives[0].target != corpus.centre
     found: dict[str, Split] = {}
-    too_long: dict[str, int] = {}
+    left_out = LeftOut({}, {})
     for name, by_language in corpus.splits.items():
         sides = _sides(by_language, limits.get(name), subwords)
         split = Split({})
@@ -77,9 +86,11 @@ def encoded(
             source, target = (foreign, central) if into else (central, foreign)
             examples = Examples(source, target, subwords.tag(pair.target) if tagged else None)
             if name == "train":
-                fits = np.flatnonzero(examples.lengths <= max_length)
-                if len(fits) < examples.size:
-                    too_long[pair.name] = examples.size - len(fits)
+                full = (source.lengths > 0) & (target.lengths > 0)
+                fits = np.flatnonzero(full & (examples.lengths <= max_length))
+                for counts, number in zip(left_out, ((~full).sum(), full.sum() - len(fits)), strict=True):
+                    if number:
+                        counts[pair.name] = int(number)
                 if len(fits) == 0:
                     raise UsageError(
                         f"{pair.name} has no training pair of at most {max_length} subwords: choose a larger "
@@ -90,7 +101,7 @@ def encoded(
                 split.references[k] = text.central if into else text.foreign
             split.examples[k] = examples
         found[name] = split
-    return found, too_long
+    return found, left_out
 
 
 def digest(corpus: Corpus) -> str:

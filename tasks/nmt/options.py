@@ -18,7 +18,7 @@ class Options(Strict):
     direction: Direction = "x2en"
     """Into the central language, out of it, or both: then K doubles."""
     languages: tuple[str, ...] | None = None
-    """Codes of the languages; None for all that the data has."""
+    """Codes of the languages, each once; None for all that the data has."""
     vocabulary: Annotated[int, pydantic.Field(ge=300)]
     """Subwords, shared by all languages."""
     subword_sentences: Annotated[int, pydantic.Field(ge=100)] = 100_000
@@ -26,7 +26,7 @@ class Options(Strict):
     temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     """T in p_i proportional to D_i^(1/T), the share of language i in training and in learning the subwords."""
     objectives_per_step: Annotated[int, pydantic.Field(ge=1)] | None = None
-    """Objectives that are sampled for a step; None for all of them in every step."""
+    """Objectives that are sampled for a step; None, or no fewer than there are, for all of them in every step."""
     steps_per_epoch: Annotated[int, pydantic.Field(ge=1)]
     """An epoch is so many steps, whatever the data: between two evaluations lie `evaluate_every` of them."""
     max_length: Annotated[int, pydantic.Field(ge=4)]
@@ -36,7 +36,8 @@ class Options(Strict):
     label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)]
     beams: Annotated[int, pydantic.Field(ge=1)] = 4
     """1 decodes greedily."""
-    length_penalty: float = 1.0
+    length_penalty: Annotated[float, pydantic.Field(ge=-10, le=10)] = 1.0
+    """alpha of `decoding`."""
     high_resource: Annotated[int, pydantic.Field(ge=1)] = 10_000
     """Training pairs from which on a language belongs to the group `hrl`; the others are `lrl`."""
     sentences: dict[str, Annotated[int, pydantic.Field(ge=1)]] = pydantic.Field(default_factory=dict)

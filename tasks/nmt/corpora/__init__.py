@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mtlbench.errors import UsageError, unknown
+from mtlbench.errors import unknown
 
-from ..corpus import Corpus
+from ..corpus import REQUIRED, Corpus
+from . import bible, families, multi30k, ntrex, opus100, ted8
+
+EXTRA = ("ntrex", *(name for name in multi30k.SPLITS if name not in REQUIRED))
+"""The extra test sets that a corpus may have."""
 
 VARIANTS = ("families", "multi30k", "bible", "ted8-related", "ted8-diverse", "opus100")
 
@@ -25,8 +29,6 @@ def load(variant: str, root: Path | None, languages: Sequence[str] | None) -> Co
         UsageError: an unknown variant or language, or a file that is damaged; names file and line.
         DataMissing: files of the corpus are not under the data root.
     """
-    from . import families, multi30k, ntrex, opus100, ted8
-
     wanted_by = f"nmt/{variant}"
     match variant:
         case "families":
@@ -34,8 +36,6 @@ def load(variant: str, root: Path | None, languages: Sequence[str] | None) -> Co
         case "multi30k":
             corpus = multi30k.load(root, wanted_by, languages)
         case "bible":
-            from . import bible
-
             corpus = bible.load(root, wanted_by, languages)
         case "ted8-related" | "ted8-diverse":
             corpus = ted8.load(root, wanted_by, languages, ted8.GROUPS[variant])
@@ -45,19 +45,3 @@ def load(variant: str, root: Path | None, languages: Sequence[str] | None) -> Co
             raise unknown("corpus", variant, VARIANTS)
     news = ntrex.extra(root, corpus.languages)
     return replace(corpus, splits={**corpus.splits, "ntrex": news}) if news else corpus
-
-
-def chosen(languages: Sequence[str] | None, available: Collection[str], wanted_by: str) -> list[str]:
-    """Those of `available` that are asked for, in their order there; all of them for None.
-
-    Raises:
-        UsageError: a language that is not available, or none at all.
-    """
-    if languages is None:
-        return list(available)
-    for language in languages:
-        if language not in available:
-            raise unknown(f"language of {wanted_by}:", language, available)
-    if not languages:
-        raise UsageError(f"languages= names none for {wanted_by}. Known: {', '.join(available)}.")
-    return [language for language in available if language in languages]

@@ -17,8 +17,7 @@ from typing import Any
 from mtlbench.data import DataSet, datasets, locate
 from mtlbench.errors import UsageError
 
-from ..corpus import REQUIRED, Bitext, Corpus
-from . import chosen
+from ..corpus import REQUIRED, Bitext, Corpus, chosen
 from .bible_alignment import of_other_length, shifted
 from .bible_layouts import Text, Verse, read_ces, read_csv
 from .bible_texts import CENTRE, SPECIFIC_CODES, TRANSLATIONS, Translation, repaired
@@ -63,7 +62,9 @@ def load(root: Path | None, wanted_by: str, languages: Sequence[str] | None = No
             f"{wanted_by} found the English text {english_path} and no other language. Put further texts beside it, "
             f"from {tables.source} or {corpus.source}, or run `mtlbench data fetch {wanted_by}`."
         )
-    english = repaired(read_csv(english_path).verses, Translation("eng", "English", "Latn")).verses
+    text = read_csv(english_path)
+    english, rules = repaired(text.verses, Translation("eng", "English", "Latn"))
+    counts |= {f"{rule}: eng": number for rule, number in {**text.counts, **rules}.items() if number}
     splits_of = {verse: split(text) for verse, text in english.items()}
     splits: dict[str, dict[str, Bitext]] = {name: {} for name in REQUIRED}
     facts: dict[str, Any] = {}

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
+from xml.parsers.expat import errors
 
 from mtlbench.errors import UsageError
 
@@ -35,6 +36,9 @@ NUMBERS = {str(number): number for number in range(1, 1000)}
 
 LARGEST = 1 << 27
 """Bytes of one text, unpacked; the largest official file holds 7 million."""
+
+INVALID_TOKEN = errors.codes[errors.XML_ERROR_INVALID_TOKEN]
+"""Expat's error for bytes that are no text in the file's encoding, among others."""
 
 HEADER = ["Book", "Chapter", "Verse", "Text"]
 SEGMENT = re.compile(r"b\.([A-Z0-9]+)\.([0-9]+)\.([0-9]+)")
@@ -65,13 +69,11 @@ def read_csv(path: Path) -> Text:
         UsageError: no UTF-8, another header, a row without four fields, a chapter or verse that is no positive
             number, or a quotation mark that is never closed; the message names file and line.
     """
-    try:
-        content = _content(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise _unreadable(path, line, f"it is not UTF-8 ({error.reason})") from error
+    content = _content(path)
+    if line := _not_utf8(content):
+        raise _unreadable(path, line, "it is not UTF-8")
     found = _Collected()
-    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     try:
         header = next(rows, [])
         if header != HEADER:
@@ -140,9 +142,12 @@ def read_ces(path: Path) -> Text:
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
     parser.EntityDeclHandler = entity
+    content = _content(path)
     try:
-        parser.Parse(_content(path), True)
+        parser.Parse(content, True)
     except expat.ExpatError as error:
+        if error.code == INVALID_TOKEN and (line := _not_utf8(content)):
+            raise _unreadable(path, line, "it is not UTF-8") from error
         raise _unreadable(path, error.lineno, f"it is not well-formed XML ({expat.ErrorString(error.code)})") from error
     if not found.verses:
         raise _unreadable(path, parser.CurrentLineNumber, 'it has no verse: no <seg type="verse"> with text')
@@ -175,9 +180,20 @@ def _content(path: Path) -> bytes:
             content = stream.read(LARGEST + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{path} cannot be unpacked ({error}). Get it again from its official source.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error}).") from error
     if len(content) > LARGEST:
         raise UsageError(f"{path} holds more than {LARGEST} bytes, which no Bible does. Get it again.")
     return content
+
+
+def _not_utf8(content: bytes) -> int:
+    """The first line with bytes that are no UTF-8, from 1; 0 where there is none."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 0
 
 
 def _unreadable(path: Path, line: int, reason: str) -> UsageError:

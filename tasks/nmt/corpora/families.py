@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..._families import generate
-from ..corpus import REQUIRED, Bitext, Corpus
+from ..corpus import REQUIRED, Bitext, Corpus, chosen
 
 
 def load(wanted_by: str, languages: Sequence[str] | None) -> Corpus:
@@ -14,8 +14,6 @@ def load(wanted_by: str, languages: Sequence[str] | None) -> Corpus:
     Raises:
         UsageError: a language that is not among them.
     """
-    from . import chosen
-
     families = generate()
     codes = chosen(languages, families.languages, wanted_by)
     splits = {split: {code: Bitext(*families.bitext(code, split)) for code in codes} for split in REQUIRED}

@@ -92,9 +92,11 @@ def unusable(path: Path, reason: str) -> UsageError:
 
 
 def _same_length(foreign: Text, central: Text) -> None:
-    if len(foreign.sentences) != len(central.sentences):
+    lengths = len(foreign.sentences), len(central.sentences)
+    if lengths[0] != lengths[1]:
+        longer = foreign if lengths[0] > lengths[1] else central
         raise unusable(
             foreign.path,
-            f"it has {len(foreign.sentences)} lines and {central.path}, which it is paired with line by line, has "
-            f"{len(central.sentences)}",
+            f"it has {lengths[0]} lines and {central.path}, which it is paired with line by line, has {lengths[1]}: "
+            f"line {min(lengths) + 1} of {longer.path.name} has nothing to be paired with",
         )

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mtlbench.data import datasets, locate
 
-from ..corpus import Corpus
-from . import chosen
+from ..corpus import Corpus, chosen
 from .lines import Text, bitext, read
 
 LANGUAGES = ("de", "fr", "cs")

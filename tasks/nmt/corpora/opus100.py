@@ -17,8 +17,7 @@ from pathlib import Path
 from mtlbench.data import ENVIRONMENT, DataSet, datasets, find
 from mtlbench.errors import DataMissing, UsageError
 
-from ..corpus import Bitext, Corpus
-from . import chosen
+from ..corpus import Bitext, Corpus, chosen
 from .lines import bitext_without_gaps, read
 
 SPLITS = {"train": "train", "val": "dev", "test": "test"}
@@ -33,7 +32,8 @@ def load(root: Path | None, wanted_by: str, languages: Sequence[str] | None = No
         languages: two-letter codes; None for every language that is found and has all three splits.
 
     Raises:
-        UsageError: a language that is not there or lacks a split, or a file that is damaged (see `lines`).
+        UsageError: a language that is not there or lacks a split, a pair of which some files are missing, or a file
+            that is damaged (see `lines`).
         DataMissing: no language at all is there.
     """
     dataset = datasets("nmt")["opus100"]
@@ -46,7 +46,8 @@ def load(root: Path | None, wanted_by: str, languages: Sequence[str] | None = No
     for language in wanted:
         files = _files(dataset, root, pairs[language], language)
         if absent := [name for sides in files.values() for name, path in sides.items() if path is None]:
-            if languages is not None or any("-train." in name for name in absent):
+            unpublished = [*files["val"], *files["test"]]
+            if languages is not None or absent != unpublished:
                 raise UsageError(
                     f"{wanted_by} cannot have the language {language}: {dataset.title} is there without "
                     f"{', '.join(absent)}. Leave the language out, or get these files from {dataset.source}."

@@ -16,14 +16,13 @@ Pairs with a missing side are left out and counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlbench.data import ENVIRONMENT, DataSet, datasets, find
 from mtlbench.errors import DataMissing
 
-from ..corpus import Bitext, Corpus
-from . import chosen
+from ..corpus import Bitext, Corpus, chosen
 from .lines import bitext_without_gaps, read, stream, unusable
 
 GROUPS = {
@@ -77,38 +76,41 @@ def load(root: Path | None, wanted_by: str, languages: Sequence[str] | None, gro
     """
     dataset = datasets("nmt")["ted8"]
     wanted = chosen(languages, group, wanted_by)
-    corpus = _from_pairs(dataset, root, wanted) or _from_tables(dataset, root, wanted)
-    if corpus is None:
-        raise _missing(dataset, root, wanted_by)
-    return corpus
+    pairs = [name for language in wanted for split in SPLITS for name in _pair(language, split)]
+    tables = [_table_name(split) for split in SPLITS]
+    found = {name: path for name in (*pairs, *tables) if (path := find(dataset, name, root))}
+    if found.keys() >= set(pairs):
+        return _from_pairs(found, wanted)
+    if found.keys() >= set(tables):
+        return _from_tables(found, wanted)
+    begun = pairs if found.keys() & pairs else tables if found else []
+    raise _missing(dataset, root, wanted_by, [name for name in begun if name not in found])
 
 
-def _from_pairs(dataset: DataSet, root: Path | None, languages: Sequence[str]) -> Corpus | None:
-    paths = {}
-    for split, stem in SPLITS.items():
-        for language in languages:
-            foreign = find(dataset, f"{language}_eng/ted-{stem}.orig.{language}", root)
-            central = find(dataset, f"{language}_eng/ted-{stem}.orig.eng", root)
-            if foreign is None or central is None:
-                return None
-            paths[split, language] = foreign, central
+def _pair(language: str, split: str) -> tuple[str, str]:
+    """Names of the files of one language in one split, the foreign side first."""
+    start = f"{language}_eng/ted-{SPLITS[split]}.orig."
+    return f"{start}{language}", f"{start}eng"
+
+
+def _table_name(split: str) -> str:
+    return f"all_talks_{SPLITS[split]}.tsv"
+
+
+def _from_pairs(paths: Mapping[str, Path], languages: Sequence[str]) -> Corpus:
     counts: Counter[str] = Counter()
     splits: dict[str, dict[str, Bitext]] = {split: {} for split in SPLITS}
-    for (split, language), (foreign, central) in paths.items():
-        splits[split][language], gaps = bitext_without_gaps(read(foreign), read(central))
-        counts[f"pairs with an empty side left out: {language}"] += gaps
+    for split in SPLITS:
+        for language in languages:
+            foreign, central = (read(paths[name]) for name in _pair(language, split))
+            splits[split][language], gaps = bitext_without_gaps(foreign, central)
+            counts[f"pairs with an empty side left out: {language}"] += gaps
     return Corpus(splits, counts=+counts)
 
 
-def _from_tables(dataset: DataSet, root: Path | None, languages: Sequence[str]) -> Corpus | None:
-    paths = {}
-    for split, stem in SPLITS.items():
-        path = find(dataset, f"all_talks_{stem}.tsv", root)
-        if path is None:
-            return None
-        paths[split] = path
+def _from_tables(paths: Mapping[str, Path], languages: Sequence[str]) -> Corpus:
     counts: Counter[str] = Counter()
-    splits = {split: _table(path, languages, counts) for split, path in paths.items()}
+    splits = {split: _table(paths[_table_name(split)], languages, counts) for split in SPLITS}
     return Corpus(splits, counts=+counts)
 
 
@@ -146,11 +148,15 @@ def _sentence(cell: str) -> str:
     return "" if any(mark in cell for mark in MISSING) else cell.strip()
 
 
-def _missing(dataset: DataSet, root: Path | None, wanted_by: str) -> DataMissing:
+def _missing(dataset: DataSet, root: Path | None, wanted_by: str, absent: Sequence[str]) -> DataMissing:
+    folders = ", ".join(str(root / folder) for folder in dataset.folders) if root else ""
     if root is None:
         looked = f"no data root is set: give data_root=DIR or set {ENVIRONMENT}"
+    elif absent:
+        more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
+        looked = f"of its files {', '.join(absent[:4])}{more} are in none of {folders}"
     else:
-        looked = f"its files are in none of {', '.join(str(root / folder) for folder in dataset.folders)}"
+        looked = f"its files are in none of {folders}"
     return DataMissing(
         f"{wanted_by} needs {dataset.title}, and {looked}. Expected is one of\n"
         "  all_talks_train.tsv, all_talks_dev.tsv and all_talks_test.tsv, from "
