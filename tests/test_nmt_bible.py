@@ -403,9 +403,10 @@ def test_equal_shares_are_held_out_for_validation_and_test():
     assert abs(found.count("test") / 20000 - 0.0225) < 0.004
 
 
-def test_a_held_out_text_is_not_trained_on_beside_another_verse(tmp_path):
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_held_out_text_is_not_trained_on_beside_another_verse(tmp_path, split):
     whole = english()
-    held_out = next(verse for verse, text in whole.items() if bible.split(text) == "test")
+    held_out = next(verse for verse, text in whole.items() if bible.split(text) == split)
     trained = next(
         verse
         for verse, text in whole.items()
@@ -416,7 +417,7 @@ def test_a_held_out_text_is_not_trained_on_beside_another_verse(tmp_path):
     put(tmp_path / CSV / "ASV.csv", as_csv(whole))
     put(tmp_path / CSV / "TagAngBiblia.csv", as_csv(foreign))
     corpus = bible.load(tmp_path, "nmt/bible")
-    assert foreign[held_out] in corpus.splits["test"]["tgl"].foreign
+    assert foreign[held_out] in corpus.splits[split]["tgl"].foreign
     assert whole[trained] not in corpus.splits["train"]["tgl"].central
     assert corpus.counts["training pairs left out for their text in val or test: tgl"] == 1
 

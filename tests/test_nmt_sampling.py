@@ -160,8 +160,8 @@ def test_sentences_may_share_their_subwords():
 def test_a_budget_below_the_longest_sentence_is_refused_by_name():
     examples = examples_of_lengths([5, 40], [5, 3])
     with pytest.raises(UsageError, match=r"batch_size=100.* 40 positions of a step to de-en.* takes 44"):
-        require_budget("de-en", examples, 40.2, "protocol.batch_size=100")
-    assert require_budget("de-en", examples, 44.9, "protocol.batch_size=100") == 44
+        require_budget("de-en", examples, 40.2, "protocol.batch_size=100", str)
+    assert require_budget("de-en", examples, 44.9, "protocol.batch_size=100", str) == 44
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])

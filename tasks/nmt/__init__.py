@@ -206,7 +206,11 @@ class NMT(Task):
         train, m = self._splits["train"].examples, self.options.objectives_per_step
         told = f"protocol.batch_size={budget}"
         parts = budget * self.probabilities if self._inclusion is None else [budget / cast(int, m)] * len(train)
-        return [require_budget(pair.name, train[k], parts[k], told) for k, pair in enumerate(self.pairs)]
+
+        def text(subwords: list[int]) -> str:
+            return self.subwords.decode([subwords])[0]
+
+        return [require_budget(pair.name, train[k], parts[k], told, text) for k, pair in enumerate(self.pairs)]
 
 
 def _notices(left_out: LeftOut, kept: int, max_length: int, repairs: Mapping[str, int]) -> list[str]:

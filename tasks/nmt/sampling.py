@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -148,14 +148,25 @@ def cut(descending: NDArray[np.int64], budget: int) -> list[slice]:
     return spans
 
 
-def require_budget(name: str, examples: Examples, budget: float, told: str) -> int:
-    """The whole positions of `budget`; raises `UsageError` if the longest sentence of `name` does not fit in."""
-    longest = _rounded(int(examples.lengths.max()))
+def require_budget(name: str, examples: Examples, budget: float, told: str, text: Callable[[list[int]], str]) -> int:
+    """The whole positions of `budget`; raises `UsageError` if the longest sentence of `name` does not fit in.
+
+    Args:
+        name: of the objective, for the message, as are the others.
+        examples: its training pairs.
+        budget: its positions of a step.
+        told: what was asked for.
+        text: subwords into text.
+    """
+    row = np.array([examples.lengths.argmax()])
+    longest = _rounded(int(examples.lengths[row[0]]))
     if budget < longest:
+        source, target = (side.take(row).lists()[0] for side in (examples.source, examples.target))
+        sentence = text(max(source, target, key=len))
         raise UsageError(
             f"{told} leaves {budget:.0f} positions of a step to {name}, whose longest sentence takes {longest} with "
-            "padding. Choose a larger protocol.batch_size, a smaller protocol.options.max_length, or fewer "
-            "objectives_per_step."
+            f"padding: {sentence[:80]!r}. Choose a larger protocol.batch_size, a smaller protocol.options.max_length, "
+            "or fewer objectives_per_step."
         )
     return int(budget)
 
