@@ -373,7 +373,9 @@ def test_a_cpu_scores_in_float32_whatever_training_ran_in(small):
 
 
 def test_a_budget_too_small_for_the_longest_sentence_is_refused_before_training(small):
-    with pytest.raises(UsageError, match=r"batch_size=24 leaves .* positions of a step to .*-en, whose longest .*padding: '[a-z ]+'\."):
+    with pytest.raises(
+        UsageError, match=r"batch_size=24 leaves .* positions of a step to .*-en, whose longest .*padding: '[a-z ]+'\."
+    ):
         build(batch_size=24)
 
 

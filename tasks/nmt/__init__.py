@@ -226,7 +226,7 @@ def _notices(left_out: LeftOut, kept: int, max_length: int, repairs: Mapping[str
     for rule, number in repairs.items():
         by_rule[rule.partition(": ")[0]] += number
     if by_rule:
-        told = ", ".join(f"{rule} {number:,}" for rule, number in by_rule.most_common())
+        told = "; ".join(f"{rule} {number:,}" for rule, number in by_rule.most_common())
         found.append(f"what its reader repaired or left out (corpus_repairs in the record): {told}")
     return found
 
