@@ -115,6 +115,8 @@ def test_an_extra_split_has_a_leaderboard_of_the_objectives_that_it_has() -> Non
     assert [m.objective for m in board.measures] == [f"l{k}" for k in range(6, 20)]
     assert mean_of(board, "gradvac", "l6.bleu") == pytest.approx((60 + 2 + 2 + 0.1) / 2)
     assert mean_of(board, "gradvac", "mean") == pytest.approx((10 * np.mean(range(6, 20)) + 4.1) / 2)
+    assert mean_of(board, "gradvac", "mean.high") == pytest.approx((10 * np.mean(range(6, 20)) + 4.1) / 2)
+    assert "mean high: over 14 objectives: l6, l7, l8, l9, l10, l11, l12, l13 and 6 more." in notes(board)
     assert "mean.low" not in [c.key for c in board.table.columns]
     base, gained = (10 * np.arange(6, 20) + x for x in (2.1, 4.1))
     assert mean_of(board, "gradvac", "delta_m") == pytest.approx(100 * np.mean(gained / base - 1))

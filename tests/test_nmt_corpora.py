@@ -326,11 +326,11 @@ def test_a_ted_pair_that_is_not_whole_is_named(tmp_path):
 SUPERVISED = "opus-100-corpus/v1.0/supervised"
 
 
-def put_opus(root, pair, stems=("train", "dev", "test"), changed=None):
+def put_opus(root, pair, stems=("train", "dev", "test"), changed=None, folder=SUPERVISED):
     for stem in stems:
         for side in pair.split("-"):
             lines = [f"{pair} {stem} {side} {i}" for i in range(3)]
-            put(root / SUPERVISED / pair / f"opus.{pair}-{stem}.{side}", (changed or {}).get((stem, side), lines))
+            put(root / folder / pair / f"opus.{pair}-{stem}.{side}", (changed or {}).get((stem, side), lines))
 
 
 def test_opus_100_has_every_pair_that_is_there_whichever_side_english_stands_on(tmp_path):
@@ -347,10 +347,7 @@ def test_opus_100_has_every_pair_that_is_there_whichever_side_english_stands_on(
 
 def test_opus_100_unpacked_in_a_folder_of_its_own_is_found(tmp_path):
     put_opus(tmp_path / "opus100", "de-en")
-    (tmp_path / "opus100" / "en-fr").mkdir()
-    for file in (put_opus(tmp_path, "en-fr"), *(tmp_path / SUPERVISED / "en-fr").iterdir()):
-        if file:
-            file.rename(tmp_path / "opus100" / "en-fr" / file.name)
+    put_opus(tmp_path, "en-fr", folder="opus100")
     assert opus100.load(tmp_path, "nmt/opus100").languages == ["de", "fr"]
 
 

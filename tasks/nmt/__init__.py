@@ -53,7 +53,8 @@ class NMT(Task):
     """Translate between K languages and one central language with one Transformer.
 
     An epoch is `options.steps_per_epoch` steps. Validation and test sentences of any length are translated; training
-    pairs over `options.max_length` are left out and counted in `facts`.
+    pairs over `options.max_length` or with a side without subwords are left out, counted in `facts` and told in
+    `notices`.
     """
 
     def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None:

@@ -93,8 +93,8 @@ def encoded(
                         counts[pair.name] = int(number)
                 if len(fits) == 0:
                     raise UsageError(
-                        f"{pair.name} has no training pair of at most {max_length} subwords: choose a larger "
-                        "protocol.options.max_length."
+                        f"{pair.name} has no training pair left: {full.sum()} are longer than {max_length} subwords "
+                        f"(protocol.options.max_length), {(~full).sum()} have a side without any."
                     )
                 examples = examples.take(fits)
             else:

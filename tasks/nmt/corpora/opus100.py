@@ -5,7 +5,7 @@ The official corpus is read unpacked (https://opus.nlpl.eu/OPUS-100, Zhang et al
 SPLIT one of train, dev, test. The archive of all pairs and those of single pairs unpack to the same paths.
 
 A few small pairs have no dev and test files; they cannot be objectives and are left out. The text is what crawling and
-alignment gave: pairs with an empty side are left out. Both are counted.
+alignment gave: pairs with an empty side are left out. Both are counted. A pair that lacks some of its files is refused.
 """
 
 from __future__ import annotations
