@@ -197,6 +197,16 @@ def test_k_takes_the_first_objectives_of_the_batch_of_a_task_one_workload_for_ea
     assert whole.objectives == 2
 
 
+def test_real_data_is_found_by_the_environment_and_its_place_is_not_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTLBENCH_DATA", str(tmp_path / "mine"))
+    with pytest.raises(DataMissing, match=str(tmp_path / "mine")):
+        run_bench(["steps", "task=multimnist/mnist", "method=uniform"])
+    with pytest.raises(DataMissing, match=str(tmp_path / "named")):
+        run_bench(["steps", "task=multimnist/mnist", "method=uniform", f"data_root={tmp_path / 'named'}"])
+    words = ["steps", "task=multimnist/digits", "method=uniform", "repeats=1", "memory=no", f"data_root={tmp_path}"]
+    assert str(tmp_path) not in run_bench(words).model_dump_json()
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16 autocast"])
 def test_a_step_on_a_task_is_a_step_of_its_training(precision, monkeypatch):
     monkeypatch.setattr(workloads.provenance, "precision", lambda autocast, device: precision)

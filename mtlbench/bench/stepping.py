@@ -77,7 +77,7 @@ def steps(
         variant: of the task; by default its first.
         protocol: of the task; by default the variant's.
         overrides: dotted keys of the protocol to new values.
-        data_root: the folder of the real data sets.
+        data_root: the folder of the real data sets; None for MTLBENCH_DATA. The record does not have it.
         granularity: of the methods that have groups.
         scale: of the built-in workloads.
         device: a torch device.
@@ -132,7 +132,7 @@ def steps(
         rows += [_row(cell, subject, samples, peaks, notes) for subject in {**samples, **notes}]
     return Bench(
         kind="steps",
-        settings={**arguments, "scale": asdict(scale)},
+        settings={**{k: v for k, v in arguments.items() if k != "data_root"}, "scale": asdict(scale)},
         environment=Environment.here(where, peer),
         disturbed=sampler.disturbed_share,
         rows=rows,

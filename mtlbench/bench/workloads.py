@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
 from mtlbench import provenance, registry
+from mtlbench.data import data_root
 from mtlbench.errors import UsageError, unknown
 from mtlbench.protocol import Protocol, resolve
 from mtlbench.task import Task
@@ -271,7 +271,7 @@ def build_all(settings: Iterable[dict[str, Any]]) -> list[Workload]:
 
 
 def _load(settings: dict[str, Any], device: torch.device) -> OfTask:
-    name, root = settings["task"], settings["data_root"]
+    name, root = settings["task"], data_root(settings["data_root"])
     variant, protocol = resolve(name, settings["variant"], settings["protocol"], settings["overrides"])
-    task = registry.task_class(name)(variant, protocol, Path(root) if root else None, device)
+    task = registry.task_class(name)(variant, protocol, root, device)
     return OfTask(task, protocol, variant, device)
