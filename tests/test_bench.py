@@ -13,6 +13,7 @@ from mtlbench.bench.result import Bench, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
 from mtlbench.bench.words import run_bench
 from mtlbench.config import parse
+from mtlbench.errors import DataMissing
 from mtlbench.trainee import Trainee
 
 TINY = bench.Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
