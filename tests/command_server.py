@@ -77,6 +77,7 @@ def _start(request: dict[str, Any]) -> int:
     pid = os.fork()
     if not pid:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
