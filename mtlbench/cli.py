@@ -286,21 +286,19 @@ def _data(options: argparse.Namespace) -> int:
             soft_wrap=True,
         )
         for state in data.verify(dataset, root) if options.action != "status" else data.status(dataset, root):
-            good = state.state in ("present", "verified")
-            bad += not good and not (state.state == "missing" and state.file.optional)
-            where = f" {state.path}" if state.path else ""
-            console.print(
-                f"  [{'green' if good else 'red'}]{state.state:9}[/]{_safe(state.file.name)}[dim]{_safe(where)}[/]",
-                highlight=False,
-                soft_wrap=True,
-            )
+            bad += state.state == "corrupt" or (state.state == "missing" and not state.file.optional)
+            _tell_of_data(console, state.state, state.file.name, f" {state.path}" if state.path else "")
         if not dataset.files:
             there = [str(root / folder) for folder in dataset.folders if root and (root / folder).is_dir()]
-            known = "present" if there else "missing"
             bad += not there
             where = ", ".join(there) or f"get it by hand into {root or 'DIR'}/{dataset.folders[0]}"
-            console.print(f"  {known:9}[dim]{_safe(where)}[/]; no list of its files is published", soft_wrap=True)
+            _tell_of_data(console, "present" if there else "missing", where, "; no list of its files is published")
     return 1 if bad and options.action != "status" else 0
+
+
+def _tell_of_data(console: Console, state: str, what: str, more: str) -> None:
+    colour = "green" if state in ("present", "verified") else "red"
+    console.print(f"  [{colour}]{state:9}[/]{_safe(what)}[dim]{_safe(more)}[/]", highlight=False, soft_wrap=True)
 
 
 def _fetch(console: Console, dataset: Any, root: Path | None) -> None:

@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
@@ -20,7 +21,8 @@ from mtlbench.record import Precision, Provenance
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("mtlbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "sentencepiece", "sacrebleu")
+PACKAGES = ("mtlbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+"""Whose versions every record has."""
 
 
 def now() -> str:
@@ -36,14 +38,15 @@ def collect(
     resumed: int,
     threads: int,
     precision: Precision,
+    packages: Sequence[str] = (),
 ) -> Provenance:
-    """The provenance of a cell that ends now."""
+    """The provenance of a cell that ends now; with the versions of `PACKAGES` and of the given further ones."""
     commit, dirty = source_commit()
     return Provenance(
         started=started,
         finished=now(),
         resumed=resumed,
-        packages={"python": platform.python_version(), **_versions()},
+        packages={"python": platform.python_version(), **_versions((*PACKAGES, *packages))},
         commit=commit,
         dirty=dirty,
         method_digest=_digest_of_source(method),
@@ -133,9 +136,9 @@ def source_commit() -> tuple[str | None, bool | None]:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def _versions(packages: Sequence[str]) -> dict[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

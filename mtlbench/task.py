@@ -61,6 +61,9 @@ class Task(ABC):
     facts: Mapping[str, Any] = {}
     """What the task says of itself in the record: numbers, strings and nested mappings and lists of them, such as
     counts of repaired lines or the digest of a subword model. Read once, after the model is built."""
+    packages: Sequence[str] = ()
+    """Installed packages, beside those of every record, on whose version its numbers depend. Records with different
+    versions share no table."""
     notices: Sequence[str] = ()
     """What people should be told before training, a sentence each, such as how much of the data is left out."""
 

@@ -269,6 +269,7 @@ class _Run:
                 log.resumed,
                 self.cell.protocol.threads,
                 self.precision,
+                task.packages,
             ),
             diagnostics={k: v for k, v in self.method.report().items() if math.isfinite(v)},
         )

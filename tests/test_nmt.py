@@ -442,6 +442,7 @@ def test_a_record_has_groups_digest_and_extra_splits_and_the_means_of_their_tabl
     record = train(SAMPLED)
     assert record.groups == {"hrl": ("aa-en", "bb-en"), "lrl": ("cc-en",)}
     assert record.provenance.data_digest == digest(small)
+    assert "sentencepiece" in record.provenance.packages
     first, last = record.evaluations
     assert (set(first.scores), set(last.scores)) == ({"val", "test"}, {"val", "test", "news"})
     assert set(last.scores["news"]) == {"aa-en"}

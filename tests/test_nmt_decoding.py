@@ -299,7 +299,7 @@ def test_a_model_without_any_possible_translation_yields_an_empty_one_of_probabi
 
 def translated(model, sources, **changed):
     settings = {"batch_positions": 60, "beams": 2, "length_penalty": 1.0, "symbols": SYMBOLS, "device": CPU}
-    return translate(model, sources, **settings | changed)
+    return translate(model, sources, **settings | {"length_ratio": [2.0] * len(sources)} | changed)
 
 
 @pytest.mark.parametrize("positions", [1, 37, 10_000])
@@ -324,7 +324,7 @@ def test_the_limit_grows_with_the_source_up_to_a_maximum():
     model = Prescribed(7, {3: {(4,) * n: {4: 0.9, EOS: 0.1} for n in range(100)}})
     sources = [[3] * n for n in (1, 4, 30)]
     assert [len(t) + 1 for t in translated(model, sources, beams=1)] == [12, 18, 70]
-    more = {"length_ratio": 1.5, "length_extra": 2, "length_max": 40, "beams": 1}
+    more = {"length_ratio": [1.5] * 3, "length_extra": 2, "length_max": 40, "beams": 1}
     assert [len(t) + 1 for t in translated(model, sources, **more)] == [3, 8, 40]
     more = {"length_ratio": [2, 1, 3], "length_extra": 1, "beams": 1}  # each source has its own
     assert [len(t) + 1 for t in translated(model, sources, **more)] == [3, 5, 91]

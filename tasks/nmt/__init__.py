@@ -57,6 +57,8 @@ class NMT(Task):
     `notices`.
     """
 
+    packages = ("sentencepiece",)  # another version may learn other subwords; sacreBLEU's is in the signatures
+
     def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None:
         if variant not in (known := task_data("nmt").variants):
             raise unknown("variant of nmt:", variant, known)
@@ -97,7 +99,6 @@ class NMT(Task):
             "parameters": parameters,
             "subwords": self.subwords.size,
             "subwords_digest": self.subwords.digest,
-            "sentencepiece": subwords.sentencepiece.__version__,
             "training_pairs": {pair.name: size for pair, size in zip(self.pairs, sizes, strict=True)},
             "longer_than_max_length": left_out.too_long,
             "without_subwords": left_out.without_subwords,
@@ -159,12 +160,9 @@ class NMT(Task):
         return scores
 
     def translate(
-        self, model: Transformer, sources: Sequence[Sequence[int]], length_ratio: float | Sequence[float] = LENGTH_RATIO
+        self, model: Transformer, sources: Sequence[Sequence[int]], length_ratio: Sequence[float]
     ) -> list[str]:
-        """Sources as subwords, with their tag where there is a choice of targets, into text.
-
-        A source of S subwords gets at most min(`length_ratio` S + 10, 500).
-        """
+        """Sources as subwords, with their tag where there is a choice of targets, into text: `decoding.translate`."""
         o = self.options
         written = translate(
             model,

@@ -48,7 +48,7 @@ def translate(
     symbols: Symbols,
     forbidden: Sequence[int] = (),
     device: torch.device,
-    length_ratio: float | Sequence[float] = 2.0,
+    length_ratio: Sequence[float],
     length_extra: int = 10,
     length_max: int = 500,
 ) -> list[list[int]]:
@@ -63,8 +63,8 @@ def translate(
         symbols: ids of padding, beginning and end.
         forbidden: further ids that are never written.
         device: where the model is.
-        length_ratio: with `length_extra` and `length_max` the limit of a source of S subwords,
-            min(length_ratio S + length_extra, length_max), the end counted; one number for all or one for each source.
+        length_ratio: of each source; with `length_extra` and `length_max` the limit of the translation of S subwords,
+            min(length_ratio S + length_extra, length_max), the end counted.
         length_extra: see `length_ratio`.
         length_max: see `length_ratio`.
 

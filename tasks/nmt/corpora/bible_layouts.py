@@ -69,11 +69,9 @@ def read_csv(path: Path) -> Text:
         UsageError: no UTF-8, another header, a row without four fields, a chapter or verse that is no positive
             number, or a quotation mark that is never closed; the message names file and line.
     """
-    content = _content(path)
-    if line := _not_utf8(content):
-        raise _unreadable(path, line, "it is not UTF-8")
+    content = _decoded(path, _content(path))
     found = _Collected()
-    rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         header = next(rows, [])
         if header != HEADER:
@@ -146,8 +144,8 @@ def read_ces(path: Path) -> Text:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        if error.code == INVALID_TOKEN and (line := _not_utf8(content)):
-            raise _unreadable(path, line, "it is not UTF-8") from error
+        if error.code == INVALID_TOKEN:
+            _decoded(path, content)
         raise _unreadable(path, error.lineno, f"it is not well-formed XML ({expat.ErrorString(error.code)})") from error
     if not found.verses:
         raise _unreadable(path, parser.CurrentLineNumber, 'it has no verse: no <seg type="verse"> with text')
@@ -187,13 +185,12 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _not_utf8(content: bytes) -> int:
-    """The first line with bytes that are no UTF-8, from 1; 0 where there is none."""
+def _decoded(path: Path, content: bytes) -> str:
     try:
-        content.decode()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return content.count(b"\n", 0, error.start) + 1
-    return 0
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _unreadable(path, line, f"it is not UTF-8 ({error.reason})") from error
 
 
 def _unreadable(path: Path, line: int, reason: str) -> UsageError:
