@@ -25,7 +25,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 import mtlbench
-from mtlbench.kinds import Heads
+from mtlbench.engine.kinds import Heads
 
 SMALLEST_WEIGHT = 1e-3
 TIE = 1e-9  # a difference that is rounding error has no sign

@@ -32,7 +32,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 import mtlbench
-from mtlbench.visiting import Visits, unit_rows
+from mtlbench.engine.visiting import Visits, unit_rows
 
 LARGEST_TARGET = 0.9999
 LARGEST_GROWTH = 100.0

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mtlbench
-from mtlbench.kinds import Heads
+from mtlbench.engine.kinds import Heads
 
 Array = NDArray[np.float64]
 

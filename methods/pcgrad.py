@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import mtlbench
-from mtlbench.visiting import Visits, unit_rows
+from mtlbench.engine.visiting import Visits, unit_rows
 
 
 @mtlbench.register_method("pcgrad", paper="Yu et al., NeurIPS 2020, arXiv:2001.06782")

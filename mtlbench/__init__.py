@@ -6,44 +6,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlbench.backward import Backward
+    from mtlbench.catalogue.building import method
+    from mtlbench.catalogue.protocol import Protocol
+    from mtlbench.catalogue.registry import register_method, register_task
+    from mtlbench.catalogue.search import Choice, Range
+    from mtlbench.catalogue.task import Metric, Objective, Task
+    from mtlbench.engine.backward import Backward
+    from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
     from mtlbench.errors import DataMissing, Diverged, UsageError
-    from mtlbench.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
-    from mtlbench.launch import run, run_grid
-    from mtlbench.protocol import Protocol
-    from mtlbench.record import Record, records
-    from mtlbench.registry import method, register_method, register_task
-    from mtlbench.search import Choice, Range
-    from mtlbench.tables import leaderboards
-    from mtlbench.task import Metric, Objective, Task
+    from mtlbench.record.reading import records
+    from mtlbench.record.schema import Record
+    from mtlbench.running.launch import run, run_grid
+    from mtlbench.tables.making import leaderboards
 
 __version__ = "0.1.0"
 
 # Every public name and the module that defines it. They are imported on first use, so that
 # `mtlbench list` and `--help` never wait for torch.
 _HOME = {
-    "Backward": "backward",
+    "Backward": "engine.backward",
+    "Choice": "catalogue.search",
     "DataMissing": "errors",
     "Diverged": "errors",
+    "GramianWeighting": "engine.kinds",
+    "JacobianAggregator": "engine.kinds",
+    "LossWeighting": "engine.kinds",
+    "Method": "engine.kinds",
+    "Metric": "catalogue.task",
+    "Objective": "catalogue.task",
+    "Protocol": "catalogue.protocol",
+    "Range": "catalogue.search",
+    "Record": "record.schema",
+    "Task": "catalogue.task",
     "UsageError": "errors",
-    "run": "launch",
-    "run_grid": "launch",
-    "GramianWeighting": "kinds",
-    "JacobianAggregator": "kinds",
-    "LossWeighting": "kinds",
-    "Method": "kinds",
-    "Protocol": "protocol",
-    "Record": "record",
-    "records": "record",
-    "method": "registry",
-    "register_method": "registry",
-    "register_task": "registry",
-    "Choice": "search",
-    "Range": "search",
-    "leaderboards": "tables",
-    "Metric": "task",
-    "Objective": "task",
-    "Task": "task",
+    "leaderboards": "tables.making",
+    "method": "catalogue.building",
+    "records": "record.reading",
+    "register_method": "catalogue.registry",
+    "register_task": "catalogue.registry",
+    "run": "running.launch",
+    "run_grid": "running.launch",
 }
 
 __all__ = [

@@ -17,19 +17,21 @@ from typing import Any
 
 import torch
 
-import mtlbench.cli
-import mtlbench.launch
-import mtlbench.leaderboard
-import mtlbench.terminal
-import mtlbench.training
-import mtlbench.worker
+import mtlbench.cli.main
+import mtlbench.cli.progress
+import mtlbench.cli.run
+import mtlbench.running.launch
+import mtlbench.running.launchers.local
+import mtlbench.running.training
+import mtlbench.running.worker
+import mtlbench.tables.leaderboard
 
 
 class ForkedWorker:
-    """What the launcher uses of `subprocess.Popen`, for `python -m mtlbench.worker`."""
+    """What the launcher uses of `subprocess.Popen`, for `python -m mtlbench.running.worker`."""
 
     def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
-        assert command[1:] == ["-m", "mtlbench.worker"]
+        assert command[1:] == ["-m", "mtlbench.running.worker"]
         child_in, parent_out = os.pipe()
         parent_in, child_out = os.pipe()
         sys.stdout.flush()
@@ -39,7 +41,7 @@ class ForkedWorker:
             os.dup2(child_out, 1)
             os.closerange(3, 256)  # above all, the ends of pipes to other workers
             os.environ.update(env)
-            _end_with(mtlbench.worker.main)
+            _end_with(mtlbench.running.worker.main)
         os.close(child_in)
         os.close(child_out)
         self.stdin = os.fdopen(parent_out, "w")
@@ -89,8 +91,8 @@ def _start(request: dict[str, Any]) -> int:
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
         if not request["new_workers"]:
-            mtlbench.launch.subprocess = Launching  # type: ignore[assignment]
-        _end_with(lambda: mtlbench.cli.main(request["words"]))
+            mtlbench.running.launchers.local.subprocess = Launching  # type: ignore[assignment]
+        _end_with(lambda: mtlbench.cli.main.main(request["words"]))
     return pid
 
 

@@ -17,10 +17,11 @@ import pytest
 import torch
 
 import mtlbench
-from mtlbench import registry
-from mtlbench.config import parse
-from mtlbench.record import Record, cells
-from mtlbench.training import run_cell
+from mtlbench.catalogue import registry
+from mtlbench.cells.request import parse
+from mtlbench.record.reading import cells
+from mtlbench.record.schema import Record
+from mtlbench.running.training import run_cell
 
 TINY = Path(__file__).resolve().parent / "plugins" / "tiny.py"
 

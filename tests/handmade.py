@@ -6,9 +6,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.cell import Cell, identity
-from mtlbench.config import parse
-from mtlbench.record import FAILURE, RECORD, CellInfo, Cost, Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
+from mtlbench.cells.cell import Cell, identity
+from mtlbench.cells.request import parse
+from mtlbench.record.schema import (
+    FAILURE,
+    RECORD,
+    CellInfo,
+    Cost,
+    Evaluation,
+    MetricInfo,
+    ObjectiveInfo,
+    Provenance,
+    Record,
+)
 
 ACCURACY = MetricInfo(name="accuracy", higher_is_better=True, unit="%")
 ERROR = MetricInfo(name="error", higher_is_better=False, unit="")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from mtlbench.rendering.table import Column, Note, Row, Table, Value
 from mtlbench.statistics import Interval
-from mtlbench.table import Column, Note, Row, Table, Value
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from handmade import constant
 
-from mtlbench.across import Across, across
-from mtlbench.cell import identity
-from mtlbench.comparison import DeltaConvention
-from mtlbench.leaderboard import Options, report
-from mtlbench.record import CellInfo, Record
-from mtlbench.runs import Collection, Run
+from mtlbench.cells.cell import identity
+from mtlbench.record.runs import Collection, Run
+from mtlbench.record.schema import CellInfo, Record
+from mtlbench.tables.across import Across, across
+from mtlbench.tables.comparison import DeltaConvention
+from mtlbench.tables.leaderboard import Options, report
 
 BASE = [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)]
 

@@ -10,19 +10,19 @@ import pytest
 from conftest import TINY
 
 import mtlbench
-from mtlbench import registry
-from mtlbench.commands import commands
-from mtlbench.config import Request, parse
+from mtlbench.catalogue import registry
+from mtlbench.cells.request import Request, parse
 from mtlbench.errors import UsageError
-from mtlbench.record import CellInfo, Record
+from mtlbench.record.schema import CellInfo, Record
+from mtlbench.tables.commands import commands
 
 LONE = """
 import sys
 
 import mtlbench
-from mtlbench import registry
+from mtlbench.catalogue import building
 
-tiny = registry.task_class("tiny")
+tiny = building.task_class("tiny")
 module = sys.modules[tiny.__module__]
 short = {**module.PROTOCOL, "variants": ["plain", "free"], "search": module.SEARCH}
 plain = {"description": "compared with the plain sum", "protocol": "short", "against": "uniform"}

@@ -7,16 +7,20 @@ import pytest
 import torch
 
 import mtlbench
-from mtlbench import bench, registry
 from mtlbench.bench import combining, memory, peers, stepping, workloads
-from mtlbench.bench.result import Bench, Row, Spread, medians
+from mtlbench.bench.combining import combination
+from mtlbench.bench.result import Bench, Environment, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
+from mtlbench.bench.stepping import steps
+from mtlbench.bench.tabulating import tables
 from mtlbench.bench.words import run_bench
-from mtlbench.config import parse
+from mtlbench.bench.workloads import Scale
+from mtlbench.catalogue import building, registry
+from mtlbench.cells.request import parse
 from mtlbench.errors import DataMissing
-from mtlbench.trainee import Trainee
+from mtlbench.running.trainee import Trainee
 
-TINY = bench.Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
+TINY = Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def without_torchjd(monkeypatch):
 @pytest.fixture(scope="module")
 def combined():
     calls = []
-    result = bench.combination(
+    result = combination(
         objectives=(2, 3),
         parameters=(3000,),
         methods=("gradvac", "pcgrad"),
@@ -45,7 +49,7 @@ def combined():
 @pytest.fixture(scope="module")
 def stepped():
     calls = []
-    result = bench.steps(
+    result = steps(
         objectives=(2,),
         methods=("gradvac", "single_task"),
         scale=TINY,
@@ -59,7 +63,7 @@ def stepped():
 
 def test_the_table_command_is_timed_and_its_own_memory_measured():
     calls = []
-    result = bench.tables(records=(120,), repeats=1, progress=lambda *call: calls.append(call))
+    result = tables(records=(120,), repeats=1, progress=lambda *call: calls.append(call))
     assert [row.labels for row in result.rows] == [
         {"records": 120, "output": "terminal"},
         {"records": 120, "output": "html"},
@@ -139,10 +143,10 @@ def test_torchjd_is_compared_with_on_the_same_matrix_where_it_is_installed(combi
 
 def test_everything_runs_without_torchjd(without_torchjd):
     assert peers.version() is None
-    result = bench.combination((2,), (500,), ("pcgrad",), repeats=1, sample_seconds=0, measure_memory=False)
+    result = combination((2,), (500,), ("pcgrad",), repeats=1, sample_seconds=0, measure_memory=False)
     assert [row.ratios["torchjd/whole"] for row in result.rows] == [None]
     assert result.environment.torchjd_version is None
-    result = bench.steps(("heads",), (2,), ("pcgrad",), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False)
+    result = steps(("heads",), (2,), ("pcgrad",), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False)
     assert stepping.TORCHJD not in by_method(result)
 
 
@@ -162,15 +166,13 @@ def test_steps_compare_every_method_with_uniform_and_the_references(stepped):
 
 
 def test_by_default_every_registered_method_is_timed():
-    result = bench.steps(
-        ("separate",), (2,), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False, compare=False
-    )
-    assert set(by_method(result)) == {*mtlbench.registry.methods.names(), stepping.PLAIN, stepping.KEPT}
+    result = steps(("separate",), (2,), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False, compare=False)
+    assert set(by_method(result)) == {*registry.methods.names(), stepping.PLAIN, stepping.KEPT}
     assert all(row.seconds["step"] > 0 for row in result.rows)
 
 
 def test_a_task_is_timed_on_its_own_batch():
-    result = bench.steps(
+    result = steps(
         (), (), ("pcgrad", "single_task"), task="multimnist", repeats=1, sample_seconds=0, measure_memory=False
     )
     assert {row.labels["workload"] for row in result.rows} == {"multimnist/digits"}
@@ -210,11 +212,11 @@ def test_real_data_is_found_by_the_environment_and_its_place_is_not_recorded(tmp
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16 autocast"])
 def test_a_step_on_a_task_is_a_step_of_its_training(precision, monkeypatch):
-    monkeypatch.setattr(workloads.provenance, "precision", lambda autocast, device: precision)
+    monkeypatch.setattr(workloads.precision, "precision", lambda autocast, device: precision)
     words = "method=gradvac task=multimnist protocol.autocast=true protocol.clip_norm=0.01 protocol.options.dropout=0"
     (cell,) = parse([*words.split(), "against=none"]).cells
     workload = digits(autocast=True, clip_norm=0.01, **{"options.dropout": 0.0})
-    task = registry.task_class("multimnist")(cell.variant, cell.protocol, None, torch.device("cpu"))
+    task = building.task_class("multimnist")(cell.variant, cell.protocol, None, torch.device("cpu"))
     trained = Trainee(cell, task, workload.model(), mtlbench.method("gradvac"), range(2))
     batch = next(iter(task.batches(0, torch.Generator().manual_seed(0))))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
@@ -244,7 +246,7 @@ def test_memory_beyond_that_of_uniform_is_told_in_matrices_of_k_rows(monkeypatch
 
 
 def test_a_method_that_does_not_fit_is_a_row_with_its_reason():
-    result = bench.steps(
+    result = steps(
         ("heads",),
         (2,),
         ("gradvac",),
@@ -292,7 +294,7 @@ def test_the_transformer_has_about_200_tensors_and_p_entries(size):
 
 
 def test_the_small_transformer_of_whole_steps_has_five_million_parameters():
-    model = workloads.build(workloads.built_in("separate", 1, bench.Scale(), "cpu")).model()
+    model = workloads.build(workloads.built_in("separate", 1, Scale(), "cpu")).model()
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(5e6, rel=0.01)
 
 
@@ -311,16 +313,16 @@ def test_peak_memory_is_what_an_action_holds_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not memory._STATUS.exists(), reason="peak memory needs /proc")
 def test_memory_is_positive_and_in_the_table():
-    result = bench.combination((2,), (200_000,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False)
+    result = combination((2,), (200_000,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False)
     (row,) = result.rows
     assert row.bytes["extra"] > 800_000  # the update alone
     assert row.bytes_ratios["extra/P floats"] == row.bytes["extra"] / 800_000
     assert "extra [MB]" in result.columns
-    result = bench.steps(
+    result = steps(
         ("separate",),
         (2,),
         ("gradvac",),
-        scale=bench.Scale(width=64, layers=1, feedforward=64),
+        scale=Scale(width=64, layers=1, feedforward=64),
         repeats=1,
         sample_seconds=0,
         compare=False,
@@ -335,7 +337,7 @@ def test_a_failed_memory_process_leaves_its_reason(monkeypatch):
     with pytest.raises(RuntimeError, match="no_such_module"):
         memory.peak("no_such_module:function", {}, "cpu")
     monkeypatch.setattr(memory, "peak", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory today")))
-    (row,) = bench.combination((2,), (100,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False).rows
+    (row,) = combination((2,), (100,), ("pcgrad",), repeats=1, sample_seconds=0, compare=False).rows
     assert row.note == "no memory today"
     assert row.bytes == {}
 
@@ -373,16 +375,16 @@ def test_a_disturbed_sample_is_taken_again(monkeypatch):
 )
 def test_bad_words_are_refused_before_anything_is_measured(arguments, message):
     with pytest.raises(mtlbench.UsageError, match=message):
-        bench.combination(**{"repeats": 1, "sample_seconds": 0, **arguments})
+        combination(**{"repeats": 1, "sample_seconds": 0, **arguments})
 
 
 def test_steps_refuse_bad_words():
     with pytest.raises(mtlbench.UsageError, match="separate"):
-        bench.steps(("separated",))
+        steps(("separated",))
     with pytest.raises(mtlbench.UsageError, match="gradvac"):
-        bench.steps(methods=("gradvak",))
+        steps(methods=("gradvak",))
     with pytest.raises(mtlbench.UsageError, match="a workload or a task"):
-        bench.steps(())
+        steps(())
 
 
 @pytest.mark.parametrize(
@@ -408,7 +410,7 @@ def test_a_task_of_a_single_file_has_no_benchmark_of_its_own(tiny):
 
 
 def test_an_empty_column_is_left_out():
-    here = bench.Environment.here(torch.device("cpu"), None)
+    here = Environment.here(torch.device("cpu"), None)
     rows = [Row(labels={"K": 2}, seconds={"step": 0.5, "never": None})]
     result = Bench(kind="steps", settings={}, environment=here, disturbed=0.0, rows=rows)
     assert result.columns == ["K", "step [ms]"]

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from conftest import files
 
-from mtlbench.config import parse
-from mtlbench.record import Record, load
+from mtlbench.cells.request import parse
+from mtlbench.record.reading import load
+from mtlbench.record.schema import Record
 
 MTLBENCH = str(Path(sys.executable).with_name("mtlbench"))
 COMMANDS = ("run", "list", "show", "status", "table", "data", "new", "bench")
@@ -23,8 +24,8 @@ COMMANDS = ("run", "list", "show", "status", "table", "data", "new", "bench")
 @pytest.mark.parametrize("words", ["list", "--help", "--version", *(f"{name} --help" for name in COMMANDS)])
 def test_list_and_help_answer_without_importing_torch(words: str) -> None:
     code = (
-        "import sys; import mtlbench.cli\n"
-        f"try:\n    mtlbench.cli.main({words.split()!r})\n"
+        "import sys; import mtlbench.cli.main\n"
+        f"try:\n    mtlbench.cli.main.main({words.split()!r})\n"
         "finally:\n    print('torch' in sys.modules, 'numpy' in sys.modules, file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

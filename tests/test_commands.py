@@ -6,11 +6,12 @@ import shlex
 
 import pytest
 
-from mtlbench.cell import Cell
-from mtlbench.commands import commands, spans
-from mtlbench.config import parse
-from mtlbench.record import CellInfo
-from mtlbench.tuning import reruns
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.request import parse
+from mtlbench.cells.trials import reruns
+from mtlbench.record.schema import CellInfo
+from mtlbench.tables.commands import commands
+from mtlbench.tables.wording import spans
 
 
 def info(cells: list[Cell]) -> list[CellInfo]:

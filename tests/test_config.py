@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mtlbench import registry
-from mtlbench.cell import Cell
-from mtlbench.config import parse
+from mtlbench.catalogue import building, registry
+from mtlbench.catalogue.variants import task_data
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.request import parse
+from mtlbench.cells.words import read_words, task_words
 from mtlbench.errors import UsageError
-from mtlbench.protocol import task_data
 from mtlbench.tasks.nmt.options import options
-from mtlbench.words import read_words, task_words
 
 
 def cells(words: str) -> list[Cell]:
@@ -149,7 +149,7 @@ def test_words_of_all_built_in_tasks_can_be_used() -> None:
 
 def declare(name: str, **data: object) -> None:
     """A task like the tiny one but for some of the data that it declares."""
-    tiny = registry.task_class("tiny")
+    tiny = building.task_class("tiny")
     module = sys.modules[tiny.__module__]
     protocols = {
         "variants": {"plain": {"description": "", "protocol": "short"}},
@@ -211,7 +211,7 @@ def test_identity_does_not_depend_on_order_paths_or_how_it_runs() -> None:
 
 def test_identity_is_the_same_in_another_process() -> None:
     words = ["method=gradvac", "task=multimnist", "method.beta=0.1", "protocol.epochs=2"]
-    code = f"from mtlbench.config import parse; print(parse({words!r}).cells[0].id)"
+    code = f"from mtlbench.cells.request import parse; print(parse({words!r}).cells[0].id)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == parse(words).cells[0].id
 
@@ -230,7 +230,9 @@ def test_identity_changes_when_the_content_of_the_protocol_changes(monkeypatch: 
 
     def with_protocol(**changes: object) -> str:
         protocols = {**data.protocols, "digits": base.model_copy(update=changes)}
-        monkeypatch.setattr("mtlbench.protocol.task_data", lambda _: data.model_copy(update={"protocols": protocols}))
+        monkeypatch.setattr(
+            "mtlbench.catalogue.variants.task_data", lambda _: data.model_copy(update={"protocols": protocols})
+        )
         return one("method=gradvac task=multimnist").id
 
     assert with_protocol(batch_size=65) != before

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import mtlbench
-from mtlbench.conformance import battery
-from mtlbench.registry import methods
+from mtlbench.catalogue.registry import methods
+from mtlbench.engine.conformance import battery
 
 
 def failing(make) -> set[str]:

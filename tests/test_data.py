@@ -13,8 +13,8 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from mtlbench import data
-from mtlbench.data import DataFile, DataSet
+from mtlbench.catalogue import data, fetching
+from mtlbench.catalogue.data import DataFile, DataSet
 from mtlbench.errors import DataMissing, UsageError
 
 CONTENT = {"images.gz": gzip.compress(b"the images" * 50_000, mtime=0), "labels.txt": b"the labels\n"}
@@ -136,11 +136,11 @@ def test_missing_data_that_has_no_address_promises_no_command(tmp_path):
 
 
 def test_status_and_verify_tell_missing_present_verified_and_corrupt(tmp_path):
-    assert states(data.status(declared(), tmp_path)) == ["missing", "missing"]
-    assert states(data.verify(declared(), None)) == ["missing", "missing"]
+    assert states(fetching.status(declared(), tmp_path)) == ["missing", "missing"]
+    assert states(fetching.verify(declared(), None)) == ["missing", "missing"]
     put(tmp_path, labels=b"other labels\n")
-    assert states(data.status(declared(), tmp_path)) == ["present", "present"]
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "corrupt"]
+    assert states(fetching.status(declared(), tmp_path)) == ["present", "present"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "corrupt"]
 
 
 def test_a_packed_copy_of_a_plain_file_is_judged_by_its_contents(tmp_path):
@@ -148,25 +148,25 @@ def test_a_packed_copy_of_a_plain_file_is_judged_by_its_contents(tmp_path):
     (folder / "labels.txt").unlink()
     packed = folder / "labels.txt.gz"
     packed.write_bytes(gzip.compress(CONTENT["labels.txt"]))
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "verified"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "verified"]
     packed.write_bytes(packed.read_bytes()[:-9])
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "corrupt"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "corrupt"]
 
 
 def test_an_unpacked_copy_of_a_packed_file_has_nothing_to_compare_with(tmp_path):
     folder = put(tmp_path)
     (folder / "images").write_bytes(gzip.decompress(CONTENT["images.gz"]))
     (folder / "images.gz").unlink()
-    assert states(data.verify(declared(), tmp_path)) == ["present", "verified"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["present", "verified"]
 
 
 def test_an_md5_stands_in_where_there_is_no_sha256(tmp_path):
     content = CONTENT["labels.txt"]
     toy = declared().model_copy(update={"files": (DataFile(name="labels.txt", md5=hashlib.md5(content).hexdigest()),)})
     folder = put(tmp_path)
-    assert states(data.verify(toy, tmp_path)) == ["verified"]
+    assert states(fetching.verify(toy, tmp_path)) == ["verified"]
     (folder / "labels.txt").write_bytes(content + b" ")
-    assert states(data.verify(toy, tmp_path)) == ["corrupt"]
+    assert states(fetching.verify(toy, tmp_path)) == ["corrupt"]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_a_declaration_needs_a_checksum_a_relative_path_and_web_addresses(wrong)
 def test_fetch_downloads_checks_and_reports_progress(tmp_path):
     seen = {}
     with server() as (url, _):
-        written = data.fetch(declared([url]), tmp_path, lambda f, done, total: seen.update({f.name: (done, total)}))
+        written = fetching.fetch(declared([url]), tmp_path, lambda f, done, total: seen.update({f.name: (done, total)}))
     assert [path.name for path in written] == list(CONTENT)
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "verified"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "verified"]
     assert seen == {name: (len(content), len(content)) for name, content in CONTENT.items()}
     assert left_over(tmp_path) == sorted(CONTENT)
 
@@ -200,22 +200,22 @@ def test_fetch_downloads_checks_and_reports_progress(tmp_path):
 def test_fetch_downloads_only_what_is_missing_or_corrupt(tmp_path):
     put(tmp_path, labels=b"damaged")
     with server() as (url, requests):
-        data.fetch(declared([url]), tmp_path)
+        fetching.fetch(declared([url]), tmp_path)
         assert requests == ["/labels.txt"]
-        assert data.fetch(declared([url]), tmp_path) == []
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "verified"]
+        assert fetching.fetch(declared([url]), tmp_path) == []
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "verified"]
 
 
 def test_fetch_goes_on_to_the_next_address(tmp_path):
     with server() as (url, requests):
-        data.fetch(declared([url + "gone/", url]), tmp_path)
+        fetching.fetch(declared([url + "gone/", url]), tmp_path)
         assert requests == ["/gone/images.gz", "/images.gz", "/gone/labels.txt", "/labels.txt"]
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "verified"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "verified"]
 
 
 def test_fetch_refuses_a_file_with_another_checksum_and_leaves_nothing(tmp_path):
     with server() as (url, _), pytest.raises(UsageError) as caught:
-        data.fetch(declared([url], images="0" * 64), tmp_path)
+        fetching.fetch(declared([url], images="0" * 64), tmp_path)
     assert hashlib.sha256(CONTENT["images.gz"]).hexdigest() in str(caught.value)
     assert "0" * 64 in str(caught.value)
     assert left_over(tmp_path) == []
@@ -224,7 +224,7 @@ def test_fetch_refuses_a_file_with_another_checksum_and_leaves_nothing(tmp_path)
 def test_fetch_keeps_the_old_file_when_the_new_one_is_not_whole(tmp_path):
     folder = put(tmp_path, labels=b"damaged")
     with server(cut=True) as (url, _), pytest.raises(UsageError, match="ended after 5 of 11 bytes"):
-        data.fetch(declared([url]), tmp_path)
+        fetching.fetch(declared([url]), tmp_path)
     assert (folder / "labels.txt").read_bytes() == b"damaged"
     assert left_over(tmp_path) == sorted(CONTENT)
 
@@ -235,17 +235,17 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(tmp_path):
 
     with server() as (url, _):
         with pytest.raises(KeyboardInterrupt):
-            data.fetch(declared([url]), tmp_path, interrupt)
+            fetching.fetch(declared([url]), tmp_path, interrupt)
         assert left_over(tmp_path) == []
-        data.fetch(declared([url]), tmp_path)
-    assert states(data.verify(declared(), tmp_path)) == ["verified", "verified"]
+        fetching.fetch(declared([url]), tmp_path)
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "verified"]
 
 
 def test_an_unreachable_server_is_named_with_what_to_do_instead(tmp_path):
     with server() as (url, _):
         pass
     with pytest.raises(UsageError) as caught:
-        data.fetch(declared([url]), tmp_path)
+        fetching.fetch(declared([url]), tmp_path)
     message = str(caught.value)
     assert f"{url}images.gz: the server cannot be reached" in message
     assert "https://example.org/toy" in message
@@ -255,12 +255,12 @@ def test_an_unreachable_server_is_named_with_what_to_do_instead(tmp_path):
 
 def test_fetch_needs_a_root_that_can_be_written_and_an_address(tmp_path):
     with pytest.raises(UsageError, match="data_root=DIR"):
-        data.fetch(declared(["http://127.0.0.1:9/"]), None)
+        fetching.fetch(declared(["http://127.0.0.1:9/"]), None)
     with pytest.raises(UsageError, match=r"get it from https://example\.org/toy"):
-        data.fetch(declared(), tmp_path)
+        fetching.fetch(declared(), tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
-        data.fetch(declared(["http://127.0.0.1:9/"]), tmp_path / "file")
+        fetching.fetch(declared(["http://127.0.0.1:9/"]), tmp_path / "file")
 
 
 # --- what tasks declare ------------------------------------------------------------------------------------
@@ -280,5 +280,8 @@ def test_the_data_sets_of_a_variant_come_from_its_task():
 
 
 def test_data_sets_are_listed_without_importing_torch():
-    code = "import sys; from mtlbench import data; data.needed('multimnist', 'mnist'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from mtlbench.catalogue import data; "
+        "data.needed('multimnist', 'mnist'); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

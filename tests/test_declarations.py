@@ -13,11 +13,13 @@ import pytest
 import torch
 
 import mtlbench
-from mtlbench import registry
-from mtlbench.config import parse
+from mtlbench.catalogue import building
+from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
-from mtlbench.record import RECORD, Record, load
-from mtlbench.training import Interrupted, Progress, check
+from mtlbench.record.reading import load
+from mtlbench.record.schema import RECORD, Record
+from mtlbench.running.checking import check
+from mtlbench.running.training import Interrupted, Progress
 from tests.handmade import multilingual, record, save
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -26,7 +28,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 @pytest.fixture
 def declare(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the tiny task declare more; of extra splits it has the objective `b` alone."""
-    cls = registry.task_class("tiny")
+    cls = building.task_class("tiny")
     evaluate = cls.evaluate
 
     def with_extra(self: Any, model: torch.nn.Module, split: str, objectives: list[int]) -> Mapping[str, Any]:
@@ -73,14 +75,14 @@ def test_what_a_task_says_of_itself_does_not_change_which_cell_it_is(
 def test_facts_are_read_after_the_model_is_built(
     train: Callable[..., Record], declare: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = registry.task_class("tiny").model
+    built = building.task_class("tiny").model
 
     def model(self: Any) -> torch.nn.Module:
         made = built(self)
         self.facts = {"parameters": sum(p.numel() for p in made.parameters())}
         return made
 
-    monkeypatch.setattr(registry.task_class("tiny"), "model", model)
+    monkeypatch.setattr(building.task_class("tiny"), "model", model)
     assert train("method=uniform task=tiny").facts == {"parameters": 6 * 8 + 8 + 8 * 8 + 8 + 2 * 9}
 
 
@@ -109,7 +111,7 @@ def test_what_no_record_can_hold_is_refused_before_anything_is_trained(
     def never(*_: Any) -> None:
         raise AssertionError("a batch was asked for")
 
-    monkeypatch.setattr(registry.task_class("tiny"), "batches", never)
+    monkeypatch.setattr(building.task_class("tiny"), "batches", never)
     declare(**declared)
     with pytest.raises(UsageError, match=says):
         check(parse(["method=uniform", "task=tiny"]).cells, "cpu", None)
@@ -148,12 +150,12 @@ def test_a_score_on_an_extra_split_that_is_not_finite_is_a_divergence(
     train: Callable[..., Record], declare: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(extra_splits=("news",))
-    evaluate = registry.task_class("tiny").evaluate
+    evaluate = building.task_class("tiny").evaluate
 
     def broken(self: Any, model: torch.nn.Module, split: str, objectives: list[int]) -> Mapping[str, Any]:
         return {"b": {"mse": math.inf}} if split == "news" else evaluate(self, model, split, objectives)
 
-    monkeypatch.setattr(registry.task_class("tiny"), "evaluate", broken)
+    monkeypatch.setattr(building.task_class("tiny"), "evaluate", broken)
     record = train("method=uniform task=tiny")
     assert (record.status, record.reason) == ("diverged", "mse of b on news is inf after epoch 1.")
 
@@ -177,7 +179,7 @@ def test_progress_tells_every_score_of_few_objectives_and_the_means_of_many(
     record = train("method=uniform task=tiny", on_progress=told.append)
     last = {name: metrics["mse"] for name, metrics in record.evaluations[-1].scores["val"].items()}
     assert told[-1].scores == last
-    monkeypatch.setattr("mtlbench.training._MOST_SCORES", 1)
+    monkeypatch.setattr("mtlbench.running.training._MOST_SCORES", 1)
     train("method=uniform task=tiny", tmp_path / "many", on_progress=told.append)
     assert told[-1].scores == pytest.approx({"mean": (last["a"] + last["b"]) / 2, "mean one": last["b"]})
 

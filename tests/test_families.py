@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from mtlbench.catalogue.variants import resolve
 from mtlbench.errors import UsageError
-from mtlbench.protocol import resolve
 from mtlbench.tasks._families import (
     CENTRE,
     CHOICES,

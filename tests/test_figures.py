@@ -15,27 +15,26 @@ import pytest
 from matplotlib.collections import PolyCollection
 from PIL import Image
 
-from mtlbench.across import Across
-from mtlbench.drawing import looks
-from mtlbench.entries import Entry, Search
 from mtlbench.errors import UsageError
-from mtlbench.figures import (
+from mtlbench.record.runs import Collection, Run
+from mtlbench.record.schema import MetricInfo
+from mtlbench.record.selection import Rule, choose
+from mtlbench.rendering.drawing import looks, save
+from mtlbench.rendering.table import Table
+from mtlbench.statistics import best_of, performance_profile, t_interval
+from mtlbench.tables.across import Across
+from mtlbench.tables.entries import Entry, Search
+from mtlbench.tables.figures import (
     best_of_k,
     draw_across,
     draw_all,
     learning_curves,
     performance_profiles,
-    save,
     score_against_cost,
     scores,
     trade_off,
 )
-from mtlbench.leaderboard import Leaderboard, report
-from mtlbench.record import MetricInfo
-from mtlbench.runs import Collection, Run
-from mtlbench.selection import Rule, choose
-from mtlbench.statistics import best_of, performance_profile, t_interval
-from mtlbench.table import Table
+from mtlbench.tables.leaderboard import Leaderboard, report
 from tests.handmade import ACCURACY, ERROR, record
 
 OBJECTIVES = ("left", "right", "third", "fourth", "fifth")
@@ -482,7 +481,7 @@ def test_equal_records_give_byte_identical_files_whatever_the_user_configured(tm
 
 def test_matplotlib_is_loaded_only_to_draw_and_pyplot_never() -> None:
     code = (
-        "import sys, mtlbench.figures as f; assert 'matplotlib' not in sys.modules;"
+        "import sys, mtlbench.tables.figures as f; assert 'matplotlib' not in sys.modules;"
         "f.performance_profiles(['uniform'], [[f.np.array([1.0, 2.0])]]);"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import Parameter
 
 import mtlbench
+from mtlbench.engine.grouping import GRANULARITIES, group, last_layer, layer_name, named_parameters
 from mtlbench.errors import UsageError
-from mtlbench.grouping import GRANULARITIES, group, last_layer, layer_name, named_parameters
 
 
 class Translator(nn.Module):

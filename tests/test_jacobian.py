@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import Parameter
 
-from mtlbench.jacobian import Jacobian
+from mtlbench.engine.jacobian import Jacobian
 
 
 def parameters(*shapes, dtype=torch.float32):

@@ -10,11 +10,13 @@ import pytest
 from conftest import curves, failures, files
 
 import mtlbench
-from mtlbench import launch
-from mtlbench.config import parse
+from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
-from mtlbench.launch import Event, run_grid
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, Record, Unreadable, load
+from mtlbench.record.reading import Unreadable, load
+from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
+from mtlbench.running.events import Event
+from mtlbench.running.launch import run_grid
+from mtlbench.running.launchers import local
 from mtlbench.storage import locked
 
 
@@ -78,7 +80,7 @@ def test_what_a_cell_prints_is_in_its_log_and_is_never_taken_for_a_report(
 def test_a_worker_that_hangs_past_its_time_limit_is_killed_and_the_others_go_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "_GRACE_SECONDS", 3.0)
+    monkeypatch.setattr(local, "GRACE_SECONDS", 3.0)
     words = f"method=uniform task=tiny/hangs,tiny time_limit=0.5 jobs=2 results={tmp_path}"
     hung, finished = run_grid(words, [tiny])
     assert (hung.status, finished.status) == ("timeout", "finished")

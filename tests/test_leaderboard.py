@@ -13,14 +13,15 @@ import pytest
 from handmade import ACCURACY, constant, failed, record, save
 from scipy import stats
 
-from mtlbench.comparison import DeltaConvention
-from mtlbench.config import parse
+from mtlbench.cells.request import parse
+from mtlbench.cells.trials import reruns
 from mtlbench.errors import UsageError
-from mtlbench.leaderboard import Leaderboard, Options, Report, report
-from mtlbench.record import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record, cells
-from mtlbench.runs import Absent, Collection, Run, collect
-from mtlbench.table import Row, Table, Value
-from mtlbench.tuning import reruns
+from mtlbench.record.reading import cells
+from mtlbench.record.runs import Absent, Collection, Run, collect
+from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
+from mtlbench.rendering.table import Row, Table, Value
+from mtlbench.tables.comparison import DeltaConvention
+from mtlbench.tables.leaderboard import Leaderboard, Options, Report, report
 
 LEFT, RIGHT = "left.accuracy", "right.accuracy"
 

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtlbench.across import Across
-from mtlbench.config import parse
+from mtlbench.cells.request import parse
+from mtlbench.cells.trials import reruns
 from mtlbench.errors import UsageError
-from mtlbench.figures import draw_all, scores
-from mtlbench.leaderboard import Leaderboard, Options, Report, report
-from mtlbench.record import MetricInfo, Record
-from mtlbench.rendering import render
-from mtlbench.runs import Collection, Run, listed
-from mtlbench.selection import Rule, choose
-from mtlbench.tables import make
-from mtlbench.tuning import reruns
+from mtlbench.record.runs import Collection, Run
+from mtlbench.record.schema import MetricInfo, Record
+from mtlbench.record.selection import Rule, choose
+from mtlbench.rendering.files import render
+from mtlbench.tables.across import Across
+from mtlbench.tables.figures import draw_all, scores
+from mtlbench.tables.leaderboard import Leaderboard, Options, Report, report
+from mtlbench.tables.making import make
+from mtlbench.tables.wording import listed
 from tests.handmade import BLEU, ERROR, multilingual, record, save
 
 METHODS = {"single_task": 0.0, "uniform": 1.0, "gradvac": 2.0}

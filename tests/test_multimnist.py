@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mtlbench.catalogue.building import task_class
+from mtlbench.catalogue.variants import resolve, task_data
 from mtlbench.errors import DataMissing, UsageError
-from mtlbench.protocol import resolve, task_data
-from mtlbench.registry import task_class
 from mtlbench.tasks.multimnist import DEVIATION, MEAN, MultiMNIST, composed
 from mtlbench.tasks.multimnist.compose import compose, overlay
 from mtlbench.tasks.multimnist.model import LeNet, as_input

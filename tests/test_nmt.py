@@ -8,20 +8,20 @@ import pytest
 import torch
 
 import mtlbench
-from mtlbench.backward import Backward
-from mtlbench.config import parse
+from mtlbench.catalogue.variants import resolve, task_data
+from mtlbench.cells.request import parse
+from mtlbench.engine.backward import Backward
+from mtlbench.engine.grouping import GRANULARITIES
 from mtlbench.errors import UsageError
-from mtlbench.grouping import GRANULARITIES
-from mtlbench.leaderboard import Options, report
-from mtlbench.protocol import resolve, task_data
-from mtlbench.runs import Collection, Run
+from mtlbench.record.runs import Collection, Run
+from mtlbench.running.training import Interrupted
+from mtlbench.tables.leaderboard import Options, report
 from mtlbench.tasks import nmt
 from mtlbench.tasks.nmt import NMT, corpora, subwords
 from mtlbench.tasks.nmt.corpora import multi30k
 from mtlbench.tasks.nmt.corpus import REQUIRED, Bitext, Corpus
 from mtlbench.tasks.nmt.model import SIZES, Size, Transformer
 from mtlbench.tasks.nmt.objectives import digest
-from mtlbench.training import Interrupted
 
 CPU = torch.device("cpu")
 WORDS = [f"{a}{b}{c}" for a in "kmpt" for b in "aeiou" for c in "lnrs"]

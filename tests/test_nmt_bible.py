@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from mtlbench import data
+from mtlbench.catalogue import data, fetching
 from mtlbench.errors import DataMissing, UsageError
 from mtlbench.tasks.nmt.corpora import bible
 from mtlbench.tasks.nmt.corpora.bible_alignment import of_other_length, shifted
@@ -525,7 +525,7 @@ def test_the_real_files_hold_the_published_numbers_of_verses(real_and_read):
 
 def test_the_real_files_are_those_declared(real_root):
     for name in ("bible_databases", "bible_corpus"):
-        assert {state.state for state in data.verify(data.datasets("nmt")[name], real_root)} == {"verified"}
+        assert {state.state for state in fetching.verify(data.datasets("nmt")[name], real_root)} == {"verified"}
 
 
 def test_the_real_corpus_has_32_languages_with_enough_to_select_and_test_on(real):

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from mtlbench import data
+from mtlbench.catalogue import data, fetching
 from mtlbench.errors import DataMissing, UsageError
 from mtlbench.tasks.nmt import corpora
 from mtlbench.tasks.nmt.corpora import multi30k, ntrex, opus100, ted8
@@ -146,7 +146,7 @@ def test_a_missing_multi30k_file_is_named_with_the_command_that_gets_it(tmp_path
 
 @pytest.mark.parametrize("name", ["multi30k", "ntrex"])
 def test_the_real_files_have_the_declared_checksums(real, name):
-    assert {state.state for state in data.verify(data.datasets("nmt")[name], real)} == {"verified"}
+    assert {state.state for state in fetching.verify(data.datasets("nmt")[name], real)} == {"verified"}
 
 
 def test_the_real_multi30k_has_the_published_numbers_of_sentences_and_its_lines_correspond(real):

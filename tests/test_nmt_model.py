@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlbench.grouping import GRANULARITIES, group, named_parameters
+from mtlbench.engine.grouping import GRANULARITIES, group, named_parameters
 from mtlbench.tasks.nmt.model import SIZES, Dropout, Size, Transformer, positions
 
 PAD = 0

@@ -12,10 +12,10 @@ import handmade_table
 import pytest
 from handmade import constant
 
+from mtlbench.record.runs import Collection, Run
 from mtlbench.rendering.files import write_all
 from mtlbench.rendering.plain import one_line
-from mtlbench.runs import Collection, Run
-from mtlbench.tables import make, write
+from mtlbench.tables.making import make, write
 
 TABLE = handmade_table.table()
 HOSTILE = handmade_table.hostile()

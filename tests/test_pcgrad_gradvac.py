@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 
 import mtlbench
+from mtlbench.engine.visiting import unit_rows, visiting_orders
 from mtlbench.errors import UsageError
-from mtlbench.visiting import unit_rows, visiting_orders
 
 REGRESSION = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]], dtype=torch.float64)
 

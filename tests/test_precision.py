@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from mtlbench import provenance, registry
-from mtlbench.record import CHECKPOINT, Record
-from mtlbench.training import Interrupted
+from mtlbench.catalogue import building
+from mtlbench.record.schema import CHECKPOINT, Record
+from mtlbench.running import precision
+from mtlbench.running.training import Interrupted
 
 WORDS = "method=gradvac task=tiny protocol.autocast=true"
 CPU = torch.device("cpu")
@@ -23,7 +24,7 @@ def units(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Let the CPU have matrix units for bfloat16 or not; autocast computes the same with and without them."""
 
     def have(there: bool) -> None:
-        monkeypatch.setattr(provenance, "_multiplies_bfloat16", lambda device: there)
+        monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda device: there)
 
     have(True)
     return have
@@ -40,7 +41,7 @@ def test_autocast_is_on_in_every_loss_and_in_evaluation_and_the_record_says_so(
     monkeypatch: pytest.MonkeyPatch,
     shape: str,
 ) -> None:
-    cls, seen = registry.task_class("tiny"), set()
+    cls, seen = building.task_class("tiny"), set()
     losses, evaluate = cls.losses, cls.evaluate
 
     def told(what: str, model: nn.Module) -> None:
@@ -127,7 +128,7 @@ def test_a_cpu_has_the_units_if_its_capabilities_name_them(monkeypatch: pytest.M
         ({"architecture": "aarch64"}, "float32"),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
-        assert provenance.precision(True, CPU) == expected
-        assert provenance.precision(False, CPU) == "float32"
+        assert precision.precision(True, CPU) == expected
+        assert precision.precision(False, CPU) == "float32"
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert provenance.precision(True, CPU) == "float32"
+    assert precision.precision(True, CPU) == "float32"

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtlbench.catalogue.building import task_class
+from mtlbench.catalogue.registry import tasks
+from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import UsageError
-from mtlbench.protocol import task_data
-from mtlbench.published import Result, Source, published, published_protocols, published_rows, read
-from mtlbench.registry import task_class, tasks
 from mtlbench.statistics import delta_m, mean_ranks, measure_weights
+from mtlbench.tables.published import Result, Source, published, published_protocols, published_rows, read
 
 NASH, FAMO, DBMTL = read(Path(__file__).parent / "fixtures" / "published-nyuv2.yaml")
 TABLE_A = [*NASH.rows, *FAMO.rows]

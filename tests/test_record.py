@@ -12,8 +12,9 @@ import pydantic
 import pytest
 
 import mtlbench
-from mtlbench.config import parse
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Unreadable, cells, load
+from mtlbench.cells.request import parse
+from mtlbench.record.reading import Unreadable, cells, load
+from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, CellInfo, Record
 from mtlbench.storage import locked
 
 

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 import mtlbench
-from mtlbench import registry
+from mtlbench.catalogue import building, registry
 from mtlbench.errors import UsageError
 
 METHODS = ["gradnorm", "gradvac", "mgda", "pcgrad", "scalarization", "single_task", "uniform"]
@@ -63,7 +63,7 @@ def test_built_in_entries_are_the_files_and_folders_with_their_first_sentence():
 
 def test_listing_imports_neither_torch_nor_any_entry():
     script = (
-        "import sys, mtlbench, mtlbench.registry as r;"
+        "import sys, mtlbench, mtlbench.catalogue.registry as r;"
         "names = sorted(r.methods.entries()) + sorted(r.tasks.entries());"
         "assert 'gradvac' in names and 'multimnist' in names;"
         "found = {m for m in sys.modules if m in ('torch', 'numpy', 'pydantic') or m.startswith('mtlbench.methods.')};"
@@ -85,7 +85,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
     ):
         mtlbench.method("gradvacc")
     with pytest.raises(UsageError, match=r"Unknown task 'multimnst'\. Did you mean 'multimnist'"):
-        registry.task_class("multimnst")
+        building.task_class("multimnst")
     with pytest.raises(UsageError, match=r"Unknown parameter of gradvac: 'bet'\. Did you mean 'beta'"):
         mtlbench.method("gradvac", bet=1)
 
@@ -115,7 +115,7 @@ def test_a_plug_in_may_register_a_task_with_protocols_as_data(tmp_path):
     registry.load_plugin(plugin(tmp_path, "toy", body))
     assert registry.tasks.entry("toy").protocols == {"default": {}}
     assert registry.tasks.entry("filed").protocols == tmp_path.resolve() / "protocols.yaml"
-    assert registry.task_class("toy").__name__ == "Toy"
+    assert building.task_class("toy").__name__ == "Toy"
 
 
 @pytest.mark.parametrize("body", ["import nowhere_at_all", "def broken(:", "1 / 0"])

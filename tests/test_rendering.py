@@ -22,11 +22,10 @@ from markdown_it.token import Token
 from rich.console import Console
 
 from mtlbench.errors import UsageError
-from mtlbench.rendering import FORMATS, render
-from mtlbench.rendering.files import write_all
+from mtlbench.rendering.files import FORMATS, render, write_all
 from mtlbench.rendering.plain import one_line
-from mtlbench.table import Note, Table
-from mtlbench.terminal import show_table
+from mtlbench.rendering.table import Note, Table
+from mtlbench.rendering.terminal import show_table
 
 
 def terminal(table: Table, width: int = 160) -> str:

@@ -9,9 +9,9 @@ import pytest
 from handmade import ACCURACY, ERROR, record
 
 from mtlbench.errors import UsageError
-from mtlbench.record import Evaluation, MetricInfo, ObjectiveInfo, Record
-from mtlbench.runs import Measure, Run
-from mtlbench.selection import Rule, choose, merit
+from mtlbench.record.runs import Measure, Run
+from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Record
+from mtlbench.record.selection import Rule, choose, merit
 
 CURVES = [
     ({"left": 90.0, "right": 80.0}, {"left": 91.0, "right": 81.0}),  # mean of validation 85

@@ -6,8 +6,8 @@ import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 import mtlbench
+from mtlbench.catalogue.signature import parameters, validated
 from mtlbench.errors import UsageError
-from mtlbench.signature import parameters, validated
 
 
 class Example:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mtlbench
-from mtlbench import registry
+from mtlbench.catalogue import registry
 from mtlbench.errors import UsageError
 
 K, G = 4, 3

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from conftest import Commands, Started, curves, files
 
-from mtlbench.config import parse
-from mtlbench.record import CHECKPOINT, RECORD, load
-from mtlbench.training import run_cell
+from mtlbench.cells.request import parse
+from mtlbench.record.reading import load
+from mtlbench.record.schema import CHECKPOINT, RECORD
+from mtlbench.running.training import run_cell
 
 GRID = "method=uniform,gradvac,single_task task=tiny,tiny/sampled seed=0,1"
 KILLS = 30

@@ -11,9 +11,9 @@ import pytest
 from handmade import constant, record, save
 
 import mtlbench
-from mtlbench.config import parse
-from mtlbench.leaderboard import Options
-from mtlbench.record import Provenance, Record
+from mtlbench.cells.request import parse
+from mtlbench.record.schema import Provenance, Record
+from mtlbench.tables.leaderboard import Options
 
 SCORES = [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)]
 METHODS = ("single_task", "uniform", "gradvac")

@@ -12,13 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlbench import registry
-from mtlbench.config import parse
+from mtlbench.catalogue import building
+from mtlbench.catalogue.protocol import Schedule
+from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
-from mtlbench.protocol import Schedule
-from mtlbench.record import CHECKPOINT, Record
-from mtlbench.trainee import learning_rate_factor
-from mtlbench.training import Interrupted, Progress, check, run_cell, stream
+from mtlbench.record.schema import CHECKPOINT, Record
+from mtlbench.running.checking import check
+from mtlbench.running.streams import stream
+from mtlbench.running.trainee import learning_rate_factor
+from mtlbench.running.training import Interrupted, Progress, run_cell
 
 METHODS = sorted(p.stem for p in (Path(__file__).parents[1] / "methods").glob("[a-z]*.py"))
 EVERY = [*METHODS, "uncertainty"]
@@ -137,14 +139,14 @@ def test_all_methods_start_from_the_same_weights(
     train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
 ) -> None:
     starts = []
-    built = registry.task_class("tiny").model
+    built = building.task_class("tiny").model
 
     def model(self: Any) -> nn.Module:
         made = built(self)
         starts.append(torch.cat([p.detach().flatten() for p in made.parameters()]))
         return made
 
-    monkeypatch.setattr(registry.task_class("tiny"), "model", model)
+    monkeypatch.setattr(building.task_class("tiny"), "model", model)
     for method in EVERY:
         train(f"method={method} task=tiny seed=3", tmp_path / method)
     assert len(starts) == len(EVERY)
@@ -251,14 +253,14 @@ def test_a_cell_that_diverges_says_in_which_objective(train: Callable[..., Recor
 
 
 def test_a_diverged_cell_keeps_the_curves_it_has(train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = registry.task_class("tiny").evaluate
+    evaluate = building.task_class("tiny").evaluate
     calls = iter(range(100))
 
     def later_nan(self: Any, *args: Any) -> dict[str, dict[str, float]]:
         found = evaluate(self, *args)
         return found if next(calls) < 2 else {**found, "b": {"mse": float("nan")}}
 
-    monkeypatch.setattr(registry.task_class("tiny"), "evaluate", later_nan)
+    monkeypatch.setattr(building.task_class("tiny"), "evaluate", later_nan)
     record = train("method=uniform task=tiny")
     assert record.status == "diverged"
     assert record.reason.startswith("mse of b on val is nan after epoch 2")
@@ -273,7 +275,7 @@ def test_out_of_memory_is_a_status(
     def starve(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(registry.task_class("tiny"), "losses", starve)
+    monkeypatch.setattr(building.task_class("tiny"), "losses", starve)
     record = train("method=uniform task=tiny")
     assert (record.status, record.reason) == ("oom", "no memory" if str(error) else "out of memory")
 
@@ -288,10 +290,10 @@ def test_parameters_of_a_method_are_trained_and_resumed(train: Callable[..., Rec
 def test_a_task_that_yields_another_number_of_batches_than_it_states_is_refused(
     train: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = registry.task_class("tiny").batches
+    batches = building.task_class("tiny").batches
     for change in (lambda made: made[:-1], lambda made: [*made, made[0]]):
         monkeypatch.setattr(
-            registry.task_class("tiny"),
+            building.task_class("tiny"),
             "batches",
             lambda self, *a, change=change: iter(change(list(batches(self, *a)))),
         )
@@ -371,14 +373,14 @@ def test_a_checkpoint_of_a_model_that_has_changed_is_named_and_kept(
 ) -> None:
     with pytest.raises(Interrupted):
         train("method=uniform task=tiny", should_stop=stop_after(12))
-    built = registry.task_class("tiny").model
+    built = building.task_class("tiny").model
 
     def wider(self: Any) -> nn.Module:
         model = built(self)
         model.extra = nn.Linear(1, 1)
         return model
 
-    monkeypatch.setattr(registry.task_class("tiny"), "model", wider)
+    monkeypatch.setattr(building.task_class("tiny"), "model", wider)
     with pytest.raises(UsageError, match=r"does not fit the model as it is now .*checkpoint\.pt\.corrupt1"):
         train("method=uniform task=tiny")
     assert train("method=uniform task=tiny").status == "finished"
@@ -405,7 +407,7 @@ def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: py
     def never(*_: Any) -> Iterator[Tensor]:
         raise AssertionError("a batch was asked for")
 
-    monkeypatch.setattr(registry.task_class("tiny"), "batches", never)
+    monkeypatch.setattr(building.task_class("tiny"), "batches", never)
     check(parse([f"method={','.join(EVERY)}", "task=tiny"]).cells, "cpu", None)
     bad = {
         "method=scalarization task=tiny method.weights=[1,2,3]": "3 numbers for 2 objectives",
@@ -420,13 +422,13 @@ def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: py
 
 def test_the_check_builds_a_task_once_for_all_methods_and_seeds(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    original = registry.task_class("tiny").__init__
+    original = building.task_class("tiny").__init__
 
     def count(self: Any, *args: Any) -> None:
         built.append(args[0])
         original(self, *args)
 
-    monkeypatch.setattr(registry.task_class("tiny"), "__init__", count)
+    monkeypatch.setattr(building.task_class("tiny"), "__init__", count)
     cells = parse(
         ["method=uniform,gradvac", "task=tiny,tiny/sampled", "seed=0..3", "protocol.optimizer.lr=0.1,0.2"]
     ).cells
@@ -438,7 +440,7 @@ def test_an_error_of_the_task_itself_does_not_refuse_the_grid(tiny: Path, monkey
     def broken(self: Any, *_: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(registry.task_class("tiny"), "__init__", broken)
+    monkeypatch.setattr(building.task_class("tiny"), "__init__", broken)
     cells = parse(["method=uniform", "task=tiny"]).cells
     check(cells, "cpu", None)
     with pytest.raises(RuntimeError, match="broken"):

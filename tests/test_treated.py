@@ -16,11 +16,12 @@ from test_state import through_a_file
 from torch import nn
 
 import mtlbench
-from mtlbench import registry
-from mtlbench.cell import identity
-from mtlbench.config import parse
+from mtlbench.catalogue import building
+from mtlbench.cells.cell import identity
+from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
-from mtlbench.record import Record, records
+from mtlbench.record.reading import records
+from mtlbench.record.schema import Record
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 GRAMIAN_METHODS = ["pcgrad", "gradvac", "mgda", "gradnorm"]
@@ -330,7 +331,7 @@ def test_identities_of_committed_records_are_as_they_were() -> None:
 def test_a_run_treats_the_objectives_of_a_group(
     train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
-    monkeypatch.setattr(registry.task_class("tiny"), "groups", {"low": [1], "both": [0, 1]})
+    monkeypatch.setattr(building.task_class("tiny"), "groups", {"low": [1], "both": [0, 1]})
     words = f"method=gradvac task=tiny/{variant}"
     found = {
         treated: train(f"{words} treated={treated}", tmp_path / f"cell{number}")

@@ -18,20 +18,21 @@ from conftest import Commands, curves, files
 from handmade import ERROR, record
 
 import mtlbench
-from mtlbench import registry
-from mtlbench.cell import Cell
-from mtlbench.commands import commands
-from mtlbench.config import Request, parse
+from mtlbench.catalogue import building, registry
+from mtlbench.catalogue.search import Choice, Range
+from mtlbench.catalogue.signature import parameters, validated
+from mtlbench.catalogue.variants import task_data
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.request import Request, parse
+from mtlbench.cells.trials import TRIAL_SEEDS, radical_inverse, reruns, sample
+from mtlbench.cli.scaffold import scaffold
 from mtlbench.errors import UsageError
-from mtlbench.protocol import task_data
-from mtlbench.record import CHECKPOINT, FAILURE, RECORD, CellInfo, cells, load
-from mtlbench.runs import Run, collect
-from mtlbench.scaffold import scaffold
-from mtlbench.search import Choice, Range, radical_inverse, sample
-from mtlbench.selection import Rule, choose, merit
-from mtlbench.signature import parameters, validated
-from mtlbench.training import check
-from mtlbench.tuning import TRIAL_SEEDS, reruns, winner
+from mtlbench.record.reading import cells, load
+from mtlbench.record.runs import Run, collect
+from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, CellInfo
+from mtlbench.record.selection import Rule, choose, merit, winner
+from mtlbench.running.checking import check
+from mtlbench.tables.commands import commands
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -334,7 +335,7 @@ def test_the_check_before_training_builds_one_trial_of_each_setting(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[float] = []
-    cls = registry.task_class("tiny")
+    cls = building.task_class("tiny")
     monkeypatch.setattr(cls, "model", lambda self, made=cls.model: (built.append(self.dropout), made(self))[1])
     found = request("method=gradvac,uniform task=tiny tune=50").cells
     check(found, "cpu", None)

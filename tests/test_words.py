@@ -125,12 +125,15 @@ def test_the_words_of_a_task_are_listed_with_what_they_stand_for(command: Callab
 
 
 def test_help_and_list_read_no_protocols(tmp_path: Path) -> None:
-    code = "import sys; from mtlbench.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: print(*sys.modules)"
-    for words in (["run", "--help"], ["list"]):
+    code = (
+        "import sys; from mtlbench.cli.main import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: print(*sys.modules)"
+    )
+    for words, own in ((["run", "--help"], "mtlbench.cli.arguments"), (["list"], "mtlbench.catalogue.registry")):
         ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
         loaded = ran.stdout.splitlines()[-1].split()
-        assert "mtlbench.registry" in loaded
-        assert not {"yaml", "torch", "mtlbench.protocol"} & set(loaded)
+        assert own in loaded
+        assert not {"yaml", "torch", "mtlbench.catalogue.protocol"} & set(loaded)
 
 
 def test_a_refused_grid_leaves_earlier_results_alone(command: Callable, tmp_path: Path) -> None:

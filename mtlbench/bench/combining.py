@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from mtlbench import registry
 from mtlbench.bench import memory, peers
 from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
+from mtlbench.catalogue import building
+from mtlbench.engine.grouping import GRANULARITIES, group
+from mtlbench.engine.jacobian import Jacobian
+from mtlbench.engine.kinds import GramianWeighting
 from mtlbench.errors import UsageError, unknown
-from mtlbench.grouping import GRANULARITIES, group
-from mtlbench.jacobian import Jacobian
-from mtlbench.kinds import GramianWeighting
 
 LAYOUTS: tuple[str, ...] = ("flat", *GRANULARITIES)
 """One vector of P parameters, or the parameter list of a Transformer at one of the granularities."""
@@ -248,7 +248,7 @@ def _fastest_read(matrix: Tensor) -> Callable[[Tensor], object]:
         times = []
         for _ in range(5):
             started = time.perf_counter()
-            float(cast(Tensor, read(flat)))  # waits for the device
+            float(cast("Tensor", read(flat)))  # waits for the device
             times.append(time.perf_counter() - started)
         return min(times)
 
@@ -283,7 +283,7 @@ def _with_memory(row: Row, device: str, dtype: str, parameters: int, plugins: Se
 
 
 def _method(name: str) -> GramianWeighting:
-    method = registry.method(name)
+    method = building.method(name)
     if not isinstance(method, GramianWeighting):
         raise UsageError(
             f"{name} answers no weights for a Gramian, so there is no combination to time: time whole steps."

@@ -63,7 +63,7 @@ def peak(prepare: str, settings: dict[str, Any], device: str, plugins: Sequence[
 
 def answer() -> None:
     """Body of the fresh process: the question on standard input, bytes on standard output."""
-    from mtlbench.registry import load_plugin
+    from mtlbench.catalogue.registry import load_plugin
 
     question = json.load(sys.stdin)
     torch.set_num_threads(question["threads"])

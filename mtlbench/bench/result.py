@@ -13,7 +13,7 @@ import pydantic
 import torch
 from pydantic_core import to_jsonable_python
 
-from mtlbench.provenance import cpu_name, now
+from mtlbench.running.provenance import cpu_name, now
 
 Progress = Callable[[int, int, str], object]
 """Called with the number of finished samples, their total, and what was measured last."""

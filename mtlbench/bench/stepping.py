@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlbench import registry
-from mtlbench.backward import Backward
 from mtlbench.bench import memory, peers, workloads
 from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
 from mtlbench.bench.workloads import SMALLEST, BuiltIn, Scale, Workload
+from mtlbench.catalogue import building, registry
+from mtlbench.engine.backward import Backward
 from mtlbench.errors import UsageError
 
 PLAIN = "(plain sum)"
@@ -153,7 +153,7 @@ def step(workload: Workload, subject: str, granularity: str) -> Step:
     references = {PLAIN: _Training.plain, GRADS: _Training.autograd, TORCHJD: _Training.torchjd}
     if subject in references:
         return partial(_all, workload, [partial(references[subject], _Training(workload))])
-    method = registry.method("gradvac" if subject == KEPT else subject)
+    method = building.method("gradvac" if subject == KEPT else subject)
     if method.separate_models:
         trainings = [_Training(workload, [k]) for k in range(workload.objectives)]
         return partial(_all, workload, [training.plain for training in trainings])

@@ -17,7 +17,7 @@ import torch
 
 from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
-from mtlbench.cell import identity
+from mtlbench.cells.cell import identity
 
 METHODS = 10
 SEEDS = 10
@@ -146,7 +146,7 @@ def _parse(results: Path) -> None:
 
 
 def _command(results: Path, words: Sequence[str], name: str, peaks: dict[str, int]) -> None:
-    command = [sys.executable, "-m", "mtlbench.cli", "table", f"results={results}", *words]
+    command = [sys.executable, "-m", "mtlbench", "table", f"results={results}", *words]
     ran = subprocess.run([sys.executable, "-c", _MEASURE, *command], capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {ran.stderr.strip()[-500:]}")

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import torch
 
-from mtlbench import registry
 from mtlbench.bench.combining import combination
 from mtlbench.bench.result import Bench, Progress
 from mtlbench.bench.stepping import steps
 from mtlbench.bench.tabulating import tables
+from mtlbench.catalogue import building, registry
+from mtlbench.cells.words import read_words
 from mtlbench.errors import UsageError, unknown
-from mtlbench.words import read_words
 
 _BOTH = {
     "method": "methods",
@@ -90,7 +90,7 @@ def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[st
 
 
 def _of_task(name: str, words: Sequence[str], progress: Progress | None) -> Bench:
-    module = f"{registry.task_class(name).__module__}.bench"
+    module = f"{building.task_class(name).__module__}.bench"
     try:
         there = importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the task is a single file
@@ -99,7 +99,7 @@ def _of_task(name: str, words: Sequence[str], progress: Progress | None) -> Benc
         raise UsageError(
             f"The task {name!r} has no benchmark of its own. `mtlbench bench steps task={name}` times its training."
         )
-    return cast(Bench, importlib.import_module(module).bench(words, progress))
+    return cast("Bench", importlib.import_module(module).bench(words, progress))
 
 
 def _split_task(arguments: dict[str, Any], overrides: Mapping[str, Any]) -> None:

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
-from mtlbench import provenance, registry
-from mtlbench.data import data_root
+from mtlbench.catalogue import building
+from mtlbench.catalogue.data import data_root
+from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.task import Task
+from mtlbench.catalogue.variants import resolve
 from mtlbench.errors import UsageError, unknown
-from mtlbench.protocol import Protocol, resolve
-from mtlbench.task import Task
-from mtlbench.trainee import optimizer_for
+from mtlbench.running import precision
+from mtlbench.running.trainee import optimizer_for
 
 Shape = Literal["heads", "separate"]
 SHAPES: tuple[str, ...] = ("heads", "separate")
@@ -100,7 +102,7 @@ class Encoder(nn.Module):
         features = self.embedding(tokens)
         for layer in self.layers:
             features = layer(features)
-        return cast(Tensor, features.mean(1))
+        return cast("Tensor", features.mean(1))
 
 
 class Classifier(nn.Module):
@@ -143,23 +145,23 @@ class BuiltIn(Workload):
     def shared(self, model: nn.Module) -> Iterable[tuple[str, Parameter]]:
         """The encoder, and the head if there is but one."""
         if self.one_graph:
-            return cast(Classifier, model).encoder.named_parameters(prefix="encoder")
+            return cast("Classifier", model).encoder.named_parameters(prefix="encoder")
         return model.named_parameters()
 
     def features(self, model: nn.Module) -> Tensor:
         """What the K heads share."""
-        return cast(Tensor, cast(Classifier, model).encoder(self._tokens[0]))
+        return cast("Tensor", cast("Classifier", model).encoder(self._tokens[0]))
 
     def head_losses(self, model: nn.Module, features: Tensor, objectives: Sequence[int]) -> list[Tensor]:
         """The losses of some heads on `features`."""
-        heads = cast(Classifier, model).heads
+        heads = cast("Classifier", model).heads
         return [functional.cross_entropy(heads[k](features), self._classes[k]) for k in objectives]
 
     def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
         """Mean cross-entropies over the batch."""
         if self.one_graph:
             return self.head_losses(model, self.features(model), objectives)
-        return self._one_by_one(cast(Classifier, model), objectives)
+        return self._one_by_one(cast("Classifier", model), objectives)
 
     def _one_by_one(self, model: Classifier, objectives: Sequence[int]) -> Iterator[Tensor]:
         for k in objectives:
@@ -171,7 +173,7 @@ class OfTask(Workload):
 
     def __init__(self, task: Task, protocol: Protocol, variant: str, device: torch.device) -> None:
         self._task, self._protocol, self._device = task, protocol, device
-        self._precision = provenance.precision(protocol.autocast, device)
+        self._precision = precision.precision(protocol.autocast, device)
         self.label = f"{task.name}/{variant}"
         if self._precision != "float32":
             self.label += f" ({self._precision})"
@@ -213,7 +215,7 @@ class OfTask(Workload):
 
     def precision(self) -> AbstractContextManager[object]:
         """The one of training under the protocol on this device."""
-        return provenance.forward_context(self._precision, self._device)
+        return precision.forward_context(self._precision, self._device)
 
 
 def built_in(shape: str, objectives: int, scale: Scale, device: str) -> dict[str, Any]:
@@ -273,5 +275,5 @@ def build_all(settings: Iterable[dict[str, Any]]) -> list[Workload]:
 def _load(settings: dict[str, Any], device: torch.device) -> OfTask:
     name, root = settings["task"], data_root(settings["data_root"])
     variant, protocol = resolve(name, settings["variant"], settings["protocol"], settings["overrides"])
-    task = registry.task_class(name)(variant, protocol, root, device)
+    task = building.task_class(name)(variant, protocol, root, device)
     return OfTask(task, protocol, variant, device)

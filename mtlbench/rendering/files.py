@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from mtlbench.errors import UsageError
-from mtlbench.rendering import FORMATS, page
+from mtlbench.errors import UsageError, unknown
+from mtlbench.rendering import latex, page, plain
 from mtlbench.rendering.plain import escape_markdown
+from mtlbench.rendering.table import Table
 from mtlbench.storage import write_atomically
-from mtlbench.table import Table
 
 FOLDER = "leaderboards"
 """Where the tables stand below the folder of results."""
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
+    "md": plain.markdown,
+    "csv": plain.csv,
+    "tex": latex.document,
+    "html": page.tables_page,
+    "json": plain.json,
+}
+"""File suffix -> rendering of one or several tables; CSV and JSON hold one table a file."""
+
+
+def render(form: str, tables: Sequence[Table]) -> str:
+    """The tables in one of `FORMATS`.
+
+    Raises:
+        UsageError: there is no such format, or it holds one table and there are several.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    return FORMATS[form](tables)
 
 
 def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Sequence[Path]] | None = None) -> list[Path]:

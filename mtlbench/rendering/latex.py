@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from mtlbench.rendering.plain import heading_lines, one_line
-from mtlbench.table import Row, Section, Table
+from mtlbench.rendering.table import Row, Section, Table
 
 PORTRAIT = 125
 """Tables of more characters than this, side by side, turn the page to landscape."""

@@ -15,7 +15,7 @@ from string import Template
 from urllib.parse import quote
 
 from mtlbench.rendering.plain import one_line
-from mtlbench.table import Column, Row, Section, Table, Value
+from mtlbench.rendering.table import Column, Row, Section, Table, Value
 
 FORMAT_NAMES = {"html": "HTML", "md": "Markdown", "csv": "CSV", "tex": "LaTeX", "json": "JSON"}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtlbench.errors import UsageError
-from mtlbench.table import Column, Note, Row, Section, Table, Value
+from mtlbench.rendering.table import Column, Note, Row, Section, Table, Value
 
 SCHEMA_VERSION = 1
 """Of the JSON rendering."""

@@ -198,7 +198,7 @@ def _affixes(
     models = [word for concept, word in words.items() if concept not in SHORT and len(word) > 3]
     affixes: dict[str, str] = {}
     for kind, meanings in AFFIXES.items():
-        suffixed = cast(str, getattr(grammar, f"{kind}_affix")) == "suffix"
+        suffixed = cast("str", getattr(grammar, f"{kind}_affix")) == "suffix"
         for place, meaning in enumerate(meanings):
             rivals = [affixes[rival].strip("-") for rival in meanings[:place]]
             affix = inherited.get(meaning, "")

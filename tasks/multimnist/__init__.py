@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 import mtlbench
-from mtlbench import data
+from mtlbench.catalogue import data
+from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.task import Metric, Objective, Task
 from mtlbench.errors import UsageError, unknown
-from mtlbench.protocol import Protocol, Strict
-from mtlbench.task import Metric, Objective, Task
+from mtlbench.strict import Strict
 
 from .compose import Composites, compose
 from .model import LeNet, as_input
@@ -85,7 +86,7 @@ class MultiMNIST(Task):
 
     def shared(self, model: torch.nn.Module) -> Iterable[tuple[str, torch.nn.Parameter]]:
         """The parameters of the trunk, `encoder.*`."""
-        return cast(LeNet, model).encoder.named_parameters(prefix="encoder")
+        return cast("LeNet", model).encoder.named_parameters(prefix="encoder")
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
         """The batches of an epoch, in an order drawn from `generator`."""
@@ -98,7 +99,7 @@ class MultiMNIST(Task):
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> list[Tensor]:
         """Mean negative log-likelihoods (nats), () each; the trunk runs once for all of `objectives`."""
         images, labels = batch
-        predictions = cast(LeNet, model)(images, [self.objectives[k].name for k in objectives])
+        predictions = cast("LeNet", model)(images, [self.objectives[k].name for k in objectives])
         return [functional.nll_loss(p, labels[:, k]) for p, k in zip(predictions, objectives, strict=True)]
 
     def evaluate(
@@ -110,7 +111,7 @@ class MultiMNIST(Task):
         correct = torch.zeros(len(names), dtype=torch.int64, device=images.device)
         nll = torch.zeros(len(names), dtype=torch.float64, device=images.device)
         for part, truth in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-            predictions = cast(LeNet, model)(as_input(part, MEAN, DEVIATION), names)
+            predictions = cast("LeNet", model)(as_input(part, MEAN, DEVIATION), names)
             for row, (prediction, k) in enumerate(zip(predictions, objectives, strict=True)):
                 correct[row] += (prediction.argmax(1) == truth[:, k]).sum()
                 nll[row] += functional.nll_loss(prediction, truth[:, k], reduction="sum")

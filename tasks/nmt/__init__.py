@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 import mtlbench
+from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.task import Metric, Objective, Task
+from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import UsageError, unknown
-from mtlbench.protocol import Protocol, task_data
-from mtlbench.task import Metric, Objective, Task
 
 from . import corpora, subwords
 from .corpus import REQUIRED, Corpus
@@ -128,7 +129,7 @@ class NMT(Task):
 
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> Iterator[Tensor]:
         """The losses (nats per subword, see the module), each built when it is asked for."""
-        transformer = cast(Transformer, model)
+        transformer = cast("Transformer", model)
         for k in objectives:
             source, target_in, target_out = batch[k]
             where, target = _counted(target_out, self.symbols.pad)
@@ -145,7 +146,7 @@ class NMT(Task):
         Objectives that the split does not have are left out. On a CPU everything is scored in float32: sentences that
         end leave their batch, so shapes never repeat, and each costs bfloat16 a kernel of its own in time and memory.
         """
-        transformer = cast(Transformer, model)
+        transformer = cast("Transformer", model)
         found = self._splits[split]
         chosen = [k for k in objectives if k in found.examples]
         sources = {k: self._sources(found, k) for k in chosen}
@@ -204,7 +205,7 @@ class NMT(Task):
         """The positions of a step that each objective gets."""
         train, m = self._splits["train"].examples, self.options.objectives_per_step
         told = f"protocol.batch_size={budget}"
-        parts = budget * self.probabilities if self._inclusion is None else [budget / cast(int, m)] * len(train)
+        parts = budget * self.probabilities if self._inclusion is None else [budget / cast("int", m)] * len(train)
 
         def text(subwords: list[int]) -> str:
             return self.subwords.decode([subwords])[0]

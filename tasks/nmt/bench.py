@@ -13,9 +13,9 @@ from torch import Tensor
 from mtlbench.bench import memory
 from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, medians
 from mtlbench.bench.sampling import Sampler
+from mtlbench.cells.words import read_words
 from mtlbench.errors import UsageError
-from mtlbench.protocol import Strict
-from mtlbench.words import read_words
+from mtlbench.strict import Strict
 
 from .decoding import Hypothesis, decode
 from .model import SIZES, Transformer

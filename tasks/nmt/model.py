@@ -302,7 +302,7 @@ class Transformer(nn.Module):
         return features
 
     def _decoder_layers(self) -> list[DecoderLayer]:
-        return cast(list[DecoderLayer], list(self.decoder.layers))
+        return cast("list[DecoderLayer]", list(self.decoder.layers))
 
     def _embedded(self, subwords: Tensor, start: int) -> Tensor:
         x = self.embedding(subwords) * math.sqrt(self.width)

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from mtlbench.catalogue.protocol import Protocol
 from mtlbench.errors import UsageError
-from mtlbench.protocol import Protocol, Strict
+from mtlbench.strict import Strict
 
 Direction = Literal["x2en", "en2x", "both"]
 

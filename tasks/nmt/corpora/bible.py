@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.data import DataSet, datasets, locate
+from mtlbench.catalogue.data import DataSet, datasets, locate
 from mtlbench.errors import UsageError
 
 from ..corpus import REQUIRED, Bitext, Corpus, chosen

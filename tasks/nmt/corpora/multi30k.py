@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtlbench.data import datasets, locate
+from mtlbench.catalogue.data import datasets, locate
 
 from ..corpus import Corpus, chosen
 from .lines import Text, bitext, read

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtlbench.data import DataSet, datasets, find, locate
+from mtlbench.catalogue.data import DataSet, datasets, find, locate
 
 from ..corpus import Bitext
 from .lines import bitext, read

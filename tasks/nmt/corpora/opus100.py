@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtlbench.data import ENVIRONMENT, DataSet, datasets, find
+from mtlbench.catalogue.data import ENVIRONMENT, DataSet, datasets, find
 from mtlbench.errors import DataMissing, UsageError
 
 from ..corpus import Bitext, Corpus, chosen

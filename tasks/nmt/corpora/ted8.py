@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtlbench.data import ENVIRONMENT, DataSet, datasets, find
+from mtlbench.catalogue.data import ENVIRONMENT, DataSet, datasets, find
 from mtlbench.errors import DataMissing
 
 from ..corpus import Bitext, Corpus, chosen

@@ -1,0 +1,1 @@
+"""What there is: methods, tasks, their variants and protocols, their data sets."""

@@ -1,0 +1,279 @@
+"""Names to methods and tasks: built-in by file name, plug-in files, installed packages; nothing is imported early."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mtlbench.errors import UsageError, unknown
+
+T = TypeVar("T", bound=type)
+
+
+@dataclass
+class Entry:
+    """One name of a registry, known before anything is imported."""
+
+    name: str
+    origin: str
+    """The file that defines it, or `package:attribute` for an installed package."""
+    summary: str = ""
+    """The sentence that opens its file."""
+    paper: str = ""
+    error: str = ""
+    """Why it cannot be used; empty for a working entry."""
+    cls: type | None = None
+    protocols: Path | dict[str, Any] | None = None
+    """For a task: its variants and protocols, as a YAML file or as data."""
+    defaults: dict[str, Any] | None = None
+    """For a method: its default hyper-parameters, where its file tells them without being imported."""
+
+
+class Registry:
+    """The names of one kind of thing, found lazily.
+
+    Args:
+        kind: `method` or `task`.
+        package: the package whose files or folders are the built-in entries; it is also the name of the
+            entry-point group through which installed packages add theirs.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, Entry] | None = None
+
+    def entries(self) -> dict[str, Entry]:
+        """Every known entry by name, the broken ones with their `error`; imports no built-in entry."""
+        if self._entries is None:
+            self._entries = {}
+            for entry in self._built_in():
+                self._entries[entry.name] = entry
+            for point in importlib.metadata.entry_points(group=self.package):
+                self._add_entry_point(point)
+        return self._entries
+
+    def names(self) -> list[str]:
+        """The names that can be used, sorted."""
+        return sorted(name for name, entry in self.entries().items() if not entry.error)
+
+    def entry(self, name: str) -> Entry:
+        """The entry called `name`; raises `UsageError` with the nearest name if there is none."""
+        entries = self.entries()
+        if name not in entries:
+            raise unknown(self.kind, name, self.names(), f"`mtlbench list {self.kind}s` describes them.")
+        return entries[name]
+
+    def load(self, name: str) -> type:
+        """The class called `name`, imported now; raises `UsageError` if it is unknown or broken."""
+        entry = self.entry(name)
+        if entry.cls is None and not entry.error:
+            try:
+                importlib.import_module(f"{self.package}.{name}")
+            except UsageError:
+                raise
+            except Exception as error:
+                entry.error = _reason(error)
+            else:
+                entry = self.entries()[name]
+                if entry.cls is None:
+                    entry.error = f"{entry.origin} registers no {self.kind} called {name!r}"
+        if entry.cls is None:
+            raise UsageError(f"The {self.kind} {name!r} cannot be used: {entry.error} (in {entry.origin}).")
+        return entry.cls
+
+    def add(self, name: str, cls: type, paper: str, protocols: Path | dict[str, Any] | None) -> None:
+        """Enter `cls` under `name`; a name that another file has taken raises `UsageError` naming both."""
+        module = sys.modules[cls.__module__]
+        origin = _origin(cls)
+        entries = self.entries()
+        taken = entries.get(name)
+        if taken is not None and not _same(taken.origin, origin):
+            raise UsageError(
+                f"The {self.kind} name {name!r} is taken twice: by {taken.origin} and by {origin}. Rename one of them."
+            )
+        summary = first_sentence(inspect.getdoc(module) or inspect.getdoc(cls) or "")
+        entries[name] = Entry(name, origin, summary, paper, "", cls, protocols)
+
+    def _built_in(self) -> Iterable[Entry]:
+        spec = importlib.util.find_spec(self.package)
+        for location in (spec.submodule_search_locations or []) if spec else []:
+            for path in sorted(Path(location).iterdir()):
+                file = path / "__init__.py" if path.is_dir() else path
+                if file.suffix == ".py" and file.exists() and not path.name.startswith(("_", ".")):
+                    yield self._peek(path.stem, file)
+
+    def _peek(self, name: str, file: Path) -> Entry:
+        """What a built-in file says of itself, read without importing it."""
+        entry = Entry(name, str(file), protocols=file.parent / "protocols.yaml" if self.kind == "task" else None)
+        try:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError, OSError) as error:
+            entry.error = _reason(error)
+            return entry
+        entry.summary = first_sentence(ast.get_docstring(tree) or "")
+        for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+            for call in cls.decorator_list:
+                if isinstance(call, ast.Call) and _called(call).endswith(f"register_{self.kind}"):
+                    entry.defaults = _literal_defaults(cls)
+                    for keyword in call.keywords:
+                        if keyword.arg == "paper" and isinstance(keyword.value, ast.Constant):
+                            entry.paper = str(keyword.value.value)
+        return entry
+
+    def _add_entry_point(self, point: importlib.metadata.EntryPoint) -> None:
+        entries = self._entries
+        assert entries is not None
+        distribution = point.dist.name if point.dist else "an installed package"
+        origin = f"{distribution} ({point.value})"
+        if point.name in entries:
+            clash = (
+                f"the {self.kind} name {point.name!r} is taken twice: by {entries[point.name].origin} and by {origin}"
+            )
+            entries[f"{point.name} ({distribution})"] = Entry(point.name, origin, error=clash)
+            return
+        entry = entries[point.name] = Entry(point.name, origin)
+        try:
+            point.load()
+        except Exception as error:
+            entry.error = _reason(error)
+        else:
+            if entries[point.name].cls is None:
+                entry.error = f"{point.value} registers no {self.kind} called {point.name!r}"
+
+
+methods = Registry("method", "mtlbench.methods")
+tasks = Registry("task", "mtlbench.tasks")
+
+broken_plugins: dict[str, str] = {}
+"""Plug-in files that could not be loaded, with the reason; `mtlbench list` names them."""
+
+_loaded_plugins: set[Path] = set()
+
+
+def load_plugin(file: str | Path) -> None:
+    """Run a plug-in file, which registers its methods and tasks.
+
+    A file that fails is kept in `broken_plugins` and raises `UsageError`; nothing else is affected.
+    """
+    path = Path(file).expanduser().resolve()
+    if path in _loaded_plugins:
+        return
+    try:
+        if not path.is_file():
+            raise UsageError("there is no such file")
+        before = {registry: set(registry.entries()) for registry in (methods, tasks)}
+        name = f"mtlbench_plugin_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UsageError("a plug-in is a Python file, ending in .py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            for registry, names in before.items():
+                registry._entries = {n: entry for n, entry in registry.entries().items() if n in names}
+            del sys.modules[name]
+            raise
+    except Exception as error:
+        broken_plugins[str(path)] = _reason(error)
+        raise UsageError(f"The plug-in {path} cannot be used: {_reason(error)}") from error
+    broken_plugins.pop(str(path), None)
+    _loaded_plugins.add(path)
+
+
+def register_method(name: str, *, paper: str = "") -> Callable[[T], T]:
+    """Class decorator: enter a method in the registry.
+
+    Args:
+        name: what people type in `method=`; for a built-in method, its file name.
+        paper: where the method was published, such as `arXiv:2010.05874`.
+    """
+    _check_name("method", name)
+
+    def register(cls: T) -> T:
+        cls.name = name  # type: ignore[attr-defined]
+        methods.add(name, cls, paper, None)
+        return cls
+
+    return register
+
+
+def register_task(
+    name: str, *, paper: str = "", protocols: str | dict[str, Any] = "protocols.yaml"
+) -> Callable[[T], T]:
+    """Class decorator: enter a task in the registry.
+
+    Args:
+        name: what people type in `task=`; for a built-in task, its folder name.
+        paper: where the benchmark was published.
+        protocols: its variants and protocols (`mtlbench.catalogue.protocol`): a YAML file beside the task's file, or
+            the same as a dictionary.
+    """
+    _check_name("task", name)
+
+    def register(cls: T) -> T:
+        cls.name = name  # type: ignore[attr-defined]
+        source = Path(_origin(cls)).parent / protocols if isinstance(protocols, str) else protocols
+        tasks.add(name, cls, paper, source)
+        return cls
+
+    return register
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a docstring, on one line and without its full stop."""
+    line = " ".join(text.strip().split("\n\n")[0].split())
+    return line.split(". ")[0].removesuffix(".")
+
+
+def _literal_defaults(cls: ast.ClassDef) -> dict[str, Any] | None:
+    """The defaults of the constructor's keywords; None where they are not plain literals."""
+    constructor = next((n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if constructor is None:  # that of the framework's kinds takes nothing
+        return {} if all(isinstance(base, ast.Attribute) for base in cls.bases) else None
+    a = constructor.args
+    positional = [*a.posonlyargs, *a.args]
+    given = [*zip(positional[len(positional) - len(a.defaults) :], a.defaults, strict=True)]
+    given += [(arg, value) for arg, value in zip(a.kwonlyargs, a.kw_defaults, strict=True) if value is not None]
+    try:
+        return {arg.arg: ast.literal_eval(value) for arg, value in given}
+    except ValueError:
+        return None
+
+
+def _called(call: ast.Call) -> str:
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not name.isidentifier():
+        raise UsageError(f"{name!r} is no name for a {kind}: use letters, digits and underscores, such as 'my_{kind}'.")
+
+
+def _origin(cls: type) -> str:
+    try:
+        return str(Path(inspect.getfile(cls)).resolve())
+    except (TypeError, OSError):  # a class typed into a notebook or an interpreter has no file
+        return f"<{cls.__module__}>"
+
+
+def _same(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    # An entry point is known by `package:attribute` until it is loaded, a built-in entry by an unresolved path.
+    return one.endswith(")") or Path(one).resolve() == Path(other).resolve()
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)

@@ -1,0 +1,108 @@
+"""What a task is: named objectives, a model, batches, one loss per objective, scores on a split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from mtlbench.catalogue.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of one objective, with the direction and the unit that tables and Delta-m need."""
+
+    name: str
+    higher_is_better: bool
+    unit: str = ""
+    signature: str = ""
+    """Its exact definition in its library's own notation, such as a sacreBLEU signature."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One of the K losses that a task trains jointly, with the metrics that score it, the main one first."""
+
+    name: str
+    metrics: tuple[Metric, ...]
+
+
+class Task(ABC):
+    """A benchmark problem on one variant (data source and scale) under one protocol.
+
+    The constructor loads the data and raises `DataMissing` when files are not there. Everything random is
+    drawn from what the runner passes or seeds, never from a clock or a generator of the task's own.
+
+    Args:
+        variant: one of the variants that the task's `protocols.yaml` lists.
+        protocol: what fixes training and scoring; its `options` are the task's own.
+        data_root: the folder of the real data sets, or None where none was given.
+        device: where batches and losses live; the runner moves the model there.
+    """
+
+    name: ClassVar[str]
+
+    objectives: Sequence[Objective]
+    """The K objectives, in the order of the losses."""
+    steps_per_epoch: int
+    data_digest: str
+    """SHA-256 (hex) over the arrays that training and scoring use."""
+    groups: Mapping[str, Sequence[int]] = {}
+    """Named groups of objectives, which may overlap; tables show the mean over each beside the mean over all."""
+    extra_splits: Sequence[str] = ()
+    """Test splits beside `test`. They are scored at every evaluation, or, where the protocol's selection is `last`,
+    after the last epoch only; `mtlbench table --split NAME` reports one."""
+    facts: Mapping[str, Any] = {}
+    """What the task says of itself in the record: numbers, strings and nested mappings and lists of them, such as
+    counts of repaired lines or the digest of a subword model. Read once, after the model is built."""
+    packages: Sequence[str] = ()
+    """Installed packages, beside those of every record, on whose version its numbers depend. Records with different
+    versions share no table."""
+    notices: Sequence[str] = ()
+    """What people should be told before training, a sentence each, such as how much of the data is left out."""
+
+    @abstractmethod
+    def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None: ...
+
+    @abstractmethod
+    def model(self) -> torch.nn.Module:
+        """A new model; the runner has seeded torch's global generator with the `init` stream."""
+
+    @abstractmethod
+    def shared(self, model: torch.nn.Module) -> Iterable[tuple[str, torch.nn.Parameter]]:
+        """The named parameters that more than one objective's loss reaches, in the order of the forward pass."""
+
+    @abstractmethod
+    def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Any]:
+        """The `steps_per_epoch` training batches of `epoch` (from 0); order and pairing from `generator` alone."""
+
+    def present(self, batch: Any) -> Sequence[int]:
+        """Which objectives `batch` holds; all of them unless a task samples objectives."""
+        return range(len(self.objectives))
+
+    @abstractmethod
+    def losses(
+        self, model: torch.nn.Module, batch: Any, objectives: Sequence[int]
+    ) -> Sequence[torch.Tensor] | Iterator[torch.Tensor]:
+        """The scalar losses of `objectives` on `batch`, in that order.
+
+        One input through one trunk into K heads: a list, whose graphs may share the trunk. K inputs through
+        one model: a generator that builds each loss when it is asked for, so that its graph can be freed
+        before the next one is built.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self, model: torch.nn.Module, split: str, objectives: Sequence[int]
+    ) -> Mapping[str, Mapping[str, float]]:
+        """Scores of `objectives` on `split`: objective name -> metric name -> value.
+
+        `val` and `test` have all objectives; one of `extra_splits` may have some, and those that it lacks are left
+        out. The runner has set the model to evaluation mode, turned gradients off, and set the precision of training.
+        """

@@ -1,0 +1,105 @@
+"""The variants and protocols of a task, and what its runs are compared with."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import yaml
+
+from mtlbench.catalogue.protocol import Protocol, _overridden, _place, with_values
+from mtlbench.catalogue.registry import methods, tasks
+from mtlbench.errors import UsageError, unknown
+from mtlbench.strict import Strict
+
+
+class Variant(Strict):
+    """A task on one data source and scale."""
+
+    description: str
+    protocol: str
+    """The protocol that runs when none is named."""
+    needs: str = ""
+    """The data set it reads from the data root; empty for embedded data."""
+    against: str = ""
+    """What a lone method is compared with: a method that is trained too, at the same seeds, unless it is asked for."""
+
+
+class TaskData(Strict):
+    """The contents of a `protocols.yaml`; the first variant is the default one."""
+
+    variants: dict[str, Variant]
+    protocols: dict[str, Protocol]
+    words: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z]\w*$")], str] = pydantic.Field(default_factory=dict)
+    """Short words for keys that every protocol has: `direction=en2x` for `protocol.options.direction=en2x`."""
+
+
+@cache
+def task_data(task: str) -> TaskData:
+    """The variants and protocols of `task`; raises `UsageError` for an unknown task or a malformed file."""
+    entry = tasks.entry(task)
+    source = entry.protocols
+    if source is None:
+        raise UsageError(f"The task {task!r} cannot be used: {entry.error or 'it states no protocols'}.")
+    try:
+        raw = yaml.safe_load(source.read_text(encoding="utf-8")) if isinstance(source, Path) else source
+        protocols = {name: {"name": name, **body} for name, body in raw["protocols"].items()}
+        data = TaskData.model_validate({**raw, "protocols": protocols})
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
+        raise UsageError(f"The protocols of task {task!r} ({source}) cannot be read: {error}") from error
+    for name, variant in data.variants.items():
+        if variant.protocol not in data.protocols:
+            raise UsageError(f"{source}: variant {name!r} names the unknown protocol {variant.protocol!r}.")
+    for name, protocol in data.protocols.items():
+        for key, searched in protocol.search.items():
+            try:
+                for value in searched.probes:
+                    with_values(protocol, {key: value})
+            except UsageError as error:
+                raise UsageError(f"The search space of protocol {name!r} of task {task!r}: {error}") from error
+    for word, key in data.words.items():
+        for protocol in data.protocols.values():
+            try:
+                _place(protocol.model_dump(), key)
+            except UsageError as error:
+                raise UsageError(f"The word {word!r} of task {task!r}: {error}") from error
+    return data
+
+
+def resolve(task: str, variant: str | None, protocol: str | None, overrides: dict[str, Any]) -> tuple[str, Protocol]:
+    """The variant (the first one if None) and its protocol (the variant's own if None) with `overrides` applied.
+
+    Args:
+        task: its registry name.
+        variant: one of the task's variants.
+        protocol: one of the protocols that are for the variant.
+        overrides: dotted keys of the protocol to new values, such as `{"optimizer.lr": 0.01}`.
+
+    Raises:
+        UsageError: a name or key that does not exist, or a value that the protocol does not allow.
+    """
+    data = task_data(task)
+    variant = variant or next(iter(data.variants))
+    if variant not in data.variants:
+        raise unknown(f"variant of {task}:", variant, data.variants)
+    chosen = protocol or data.variants[variant].protocol
+    allowed = [name for name, p in data.protocols.items() if variant in p.variants]
+    if chosen not in allowed:
+        raise unknown(f"protocol of {task}/{variant}:", chosen, allowed)
+    base = data.protocols[chosen]
+    return variant, _overridden(base, overrides) if overrides else base
+
+
+def compared_with(task: str, variant: str, word: str | None = None) -> str | None:
+    """The method that others are compared with: what `against=word` says, else the variant; None for no method.
+
+    Raises:
+        UsageError: there is no such method, task or variant.
+    """
+    name = task_data(task).variants[variant].against if word is None else word
+    if name in ("", "none"):
+        return None
+    methods.entry(name)
+    return name

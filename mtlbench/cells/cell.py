@@ -1,0 +1,167 @@
+"""One cell: what is trained, its identity and its name."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+
+from mtlbench.catalogue.protocol import Protocol, protocol_folder
+from mtlbench.catalogue.search import Space
+from mtlbench.cells.parameters import default_parameters, plain
+
+
+class Tuning(pydantic.BaseModel, extra="forbid", frozen=True):
+    """What a cell has to do with the tuned regime."""
+
+    space: Space
+    """By key of the cell, such as `protocol.optimizer.lr` or `method.beta`; the order is that of the dimensions."""
+    fixed: tuple[str, ...] = ()
+    """Hyper-parameters that the method would search and the user fixed, such as `method.beta`."""
+    trial: Annotated[int, pydantic.Field(ge=0)]
+    """Which point of the space: this trial's, or that of the trial which was selected."""
+    budget: Annotated[int, pydantic.Field(ge=2)] | None = None
+    """None for a trial; for a rerun, the number of trials that its trial was selected from."""
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the cell is a trial, and not a rerun of the selected one."""
+        return self.budget is None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (method and its parameters, task/variant, protocol, seed): what is trained, and nothing else."""
+
+    method: str
+    parameters: dict[str, Any]
+    task: str
+    variant: str
+    protocol: Protocol
+    seed: int = 0
+    granularity: str | None = None
+    """None for methods that see no gradients, to which it means nothing."""
+    jacobian_dtype: str | None = None
+    """None for the parameters' own."""
+    tuning: Tuning | None = None
+    """None in the fixed regime."""
+    treated: Sequence[str] | None = None
+    """The objectives whose gradients the method corrects, and groups of them, by name; None for all objectives."""
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration that the identity is made of: no paths, hosts, commits or descriptions."""
+        content = {
+            "method": self.method,
+            "parameters": self.parameters,
+            "task": self.task,
+            "variant": self.variant,
+            "protocol": self.protocol.model_dump(mode="json", exclude={"description", "variants"}),
+            "seed": self.seed,
+            "granularity": self.granularity,
+            "jacobian_dtype": self.jacobian_dtype,
+        }
+        if self.tuning:
+            content["tuning"] = self.tuning.model_dump(mode="json")
+        if self.treated:
+            content["treated"] = list(self.treated)
+        return content
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the canonical configuration."""
+        return identity(self.canonical())
+
+    @property
+    def setting(self) -> str:
+        """What seeds, trials and reruns of one setting have in common; see `setting`."""
+        return setting(self.canonical())
+
+    @property
+    def name(self) -> str:
+        """For people: `gradvac(beta=0.1) on multimnist/digits, seed 0`."""
+        if self.tuning is None:
+            return f"{self.setting_name}, seed {self.seed}"
+        if self.tuning.is_trial:
+            return f"{self.setting_name}, trial {self.tuning.trial}"
+        return f"{self.setting_name}, tuned on {self.tuning.budget} trials, seed {self.seed}"
+
+    @property
+    def setting_name(self) -> str:
+        """For people: `gradvac(beta=0.1) on multimnist/digits`."""
+        return f"{self.label} on {self.task}/{self.variant}"
+
+    @property
+    def label(self) -> str:
+        """The method with what differs from its defaults."""
+        return method_label(
+            self.method, self.parameters, self.granularity, self.jacobian_dtype, self.tuning, self.treated
+        )
+
+    def folder(self, results: Path) -> Path:
+        """Where the cell's record stands under `results`."""
+        p = self.protocol
+        protocol = protocol_folder(p.name, p.version, p.modified, self.tuning is not None)
+        return results / self.task / self.variant / protocol / self.method / f"seed{self.seed}-{self.id}"
+
+
+def identity(canonical: Mapping[str, Any]) -> str:
+    """The identity of a canonical configuration."""
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def setting(canonical: Mapping[str, Any]) -> str:
+    """The identity of a canonical configuration without seed, trial, budget and the values that were searched."""
+    return identity({key: value for key, value in unsearched(canonical).items() if key != "seed"})
+
+
+def unsearched(canonical: Mapping[str, Any]) -> dict[str, Any]:
+    """A canonical configuration without trial, budget and the values that were searched."""
+    content = dict(canonical)
+    if tuning := content.get("tuning"):
+        content = copy.deepcopy(content)
+        content["tuning"] = [*tuning["space"].items()]
+        for key in tuning["space"]:
+            room, *path, last = key.split(".")
+            place = content["parameters" if room == "method" else "protocol"]
+            for part in path:
+                place = place.get(part, {})
+            place.pop(last, None)
+    return content
+
+
+def method_label(
+    method: str,
+    parameters: Mapping[str, Any],
+    granularity: str | None,
+    jacobian_dtype: str | None,
+    tuning: Tuning | None = None,
+    treated: Sequence[str] | None = None,
+) -> str:
+    """The method with what differs from its defaults: `gradvac(beta=0.1, all_layer, treated=lrl)`.
+
+    In the tuned regime, what was searched is left out and what was fixed instead of searched is told.
+    """
+    defaults = default_parameters(method)
+    if tuning is not None:
+        parameters = {k: v for k, v in parameters.items() if f"method.{k}" not in tuning.space}
+        defaults = {k: v for k, v in defaults.items() if f"method.{k}" not in tuning.fixed}
+    changed = [f"{k}={_short(v)}" for k, v in parameters.items() if k not in defaults or defaults[k] != plain(v)]
+    changed += [word for word in (granularity, jacobian_dtype) if word not in (None, "whole_model")]
+    changed += [f"treated={treated_word(treated)}"] if treated else []
+    return f"{method}({', '.join(changed)})" if changed else method
+
+
+def treated_word(treated: Sequence[str]) -> str:
+    """The value of `treated=` that says this: `lrl`, or `[de-en,fr-en]`."""
+    return treated[0] if len(treated) == 1 else f"[{','.join(treated)}]"
+
+
+def _short(value: Any) -> str:
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value).replace(" ", "")

@@ -1,0 +1,214 @@
+"""From the words of a run to validated cells: grids, defaults, what is compared with."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtlbench.catalogue.registry import methods, tasks
+from mtlbench.catalogue.variants import compared_with, resolve
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.parameters import check_finite, checked_parameters
+from mtlbench.cells.words import LARGEST_GRID, RUN_KEYS, read_words
+from mtlbench.errors import UsageError, unknown
+
+JACOBIAN_DTYPES = ("float32", "bfloat16")
+
+
+@dataclass
+class Request:
+    """What the words of `mtlbench run` ask for."""
+
+    cells: list[Cell]
+    """In the tuned regime, the trials; which reruns follow is known when they are finished."""
+    added: list[Cell] = field(default_factory=list)
+    """Those of `cells` that only `against` asks for."""
+    against: str | None = None
+    """The method that the others are compared with; None where there is none, or several for several variants."""
+    tune: int | None = None
+    """Trials of each setting; None in the fixed regime."""
+    seeds: list[int] = field(default_factory=list)
+    """Of the reruns in the tuned regime."""
+    results: Path = Path("results")
+    jobs: int | None = None
+    data_root: Path | None = None
+    device: str = "cpu"
+    time_limit: float | None = None
+    """Seconds of training a cell may take, over all its resumptions."""
+    checkpoint_steps: int | None = None
+    """Steps between checkpoints, besides the one at every evaluation."""
+    plugins: list[Path] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many cells will be trained, reruns included."""
+        return len(self.cells) + (len(self.cells) // self.tune * len(self.seeds) if self.tune else 0)
+
+
+def parse(words: Sequence[str], plugins: Sequence[Path] = ()) -> Request:
+    """Validate the words of a run and expand them to cells, ordered by task, seed and method.
+
+    Raises:
+        UsageError: an unknown key or name, a bad value, a grid without cells; nothing has been written.
+    """
+    axes = read_words(words)
+    if "method" not in axes:
+        raise UsageError(f"Which method? Say method=NAME; known: {', '.join(methods.names())}.")
+    if "task" not in axes:
+        raise UsageError(f"Which task? Say task=NAME or task=NAME/VARIANT; known: {', '.join(tasks.names())}.")
+    options = _run_options(axes)
+    word = options.pop("against", None)
+    cells, seeds = _trials(axes, word, options["tune"]) if "tune" in options else (_expand(axes, word), [])
+    asked = {str(name) for name in axes["method"]}
+    baselines = {compared_with(cell.task, cell.variant, word) for cell in cells} - {None}
+    return Request(
+        cells=cells,
+        added=[cell for cell in cells if cell.method not in asked],
+        against=baselines.pop() if len(baselines) == 1 else None,
+        seeds=seeds,
+        plugins=list(plugins),
+        **options,
+    )
+
+
+def _expand(axes: Mapping[str, list[Any]], against: str | None) -> list[Cell]:
+    """The cells of a grid, and those of the method that they are compared with if it is not among them."""
+    chosen = [str(name) for name in axes["method"]]
+    for name in chosen:
+        methods.load(name)
+    method_axes = {key.removeprefix("method."): v for key, v in axes.items() if key.startswith("method.")}
+    protocol_axes = {key.removeprefix("protocol."): v for key, v in axes.items() if key.startswith("protocol.")}
+    _check_parameters(chosen, method_axes)
+    cells: dict[str, Cell] = {}
+    for word in axes["task"]:
+        task, _, variant = str(word).partition("/")
+        tasks.entry(task)
+        for protocol_name in axes.get("protocol", [None]):
+            if not isinstance(protocol_name, str | None):
+                raise UsageError(f"protocol={protocol_name} is not allowed: it is a name; values go in protocol.KEY.")
+            for overrides in _product(protocol_axes):
+                variant_name, protocol = resolve(task, variant or None, protocol_name, overrides)
+                check_finite("protocol", protocol.model_dump())
+                settings = [cell for name in chosen for cell in _method_cells(name, method_axes, axes)]
+                baseline = compared_with(task, variant_name, against)
+                if baseline is not None and baseline not in chosen:
+                    settings += _method_cells(baseline, {}, {})
+                for seed, setting in itertools.product(axes.get("seed", [0]), settings):
+                    cell = Cell(task=task, variant=variant_name, protocol=protocol, seed=_seed(seed), **setting)
+                    cells[cell.id] = cell
+                    if len(cells) > LARGEST_GRID:
+                        raise UsageError(f"The grid has more than {LARGEST_GRID} cells.")
+    return list(cells.values())
+
+
+def _trials(axes: Mapping[str, list[Any]], against: str | None, count: int) -> tuple[list[Cell], list[int]]:
+    """The trials of every setting in the grid, and the seeds of the reruns."""
+    from mtlbench.cells.trials import TRIAL_SEEDS, trials
+
+    seeds = list(dict.fromkeys(_seed(seed) for seed in axes.get("seed", [0])))
+    if max(seeds) >= TRIAL_SEEDS:
+        raise UsageError(
+            f"seed={max(seeds)} is not allowed: with tune=N seeds are below {TRIAL_SEEDS}, where those of trials begin."
+        )
+    settings = _expand({**axes, "seed": [0]}, against)
+    if len(settings) * (count + len(seeds)) > LARGEST_GRID:
+        raise UsageError(f"The grid has more than {LARGEST_GRID} cells.")
+    return trials(settings, axes, count), seeds
+
+
+def _check_parameters(chosen: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Every `method.KEY` must be a parameter of at least one of the chosen methods."""
+    from mtlbench.catalogue.signature import parameters
+
+    known = {name: list(parameters(methods.load(name))) for name in chosen}
+    for key in given:
+        if not any(key in names for names in known.values()):
+            allowed = [f"method.{p}" for names in known.values() for p in names]
+            hint = "" if allowed else f"{', '.join(chosen)} take no parameters."
+            raise unknown(f"parameter of {', '.join(chosen)}:", f"method.{key}", set(allowed), hint)
+
+
+def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The distinct settings of one method in the grid."""
+    from mtlbench.catalogue.signature import parameters
+    from mtlbench.engine.grouping import GRANULARITIES
+    from mtlbench.engine.kinds import LossWeighting
+
+    cls = methods.load(name)
+    own = {key: values for key, values in given.items() if key in parameters(cls)}
+    gradients = not issubclass(cls, LossWeighting)
+    cells = []
+    for values in _product(own):
+        settings = checked_parameters(name, values)
+        for granularity, dtype, treated in itertools.product(
+            axes.get("granularity", ["whole_model"]), axes.get("jacobian_dtype", [None]), axes.get("treated", ["all"])
+        ):
+            if granularity not in GRANULARITIES:
+                raise unknown("granularity", str(granularity), GRANULARITIES)
+            if dtype not in (None, "none", *JACOBIAN_DTYPES):
+                raise unknown("jacobian_dtype", str(dtype), JACOBIAN_DTYPES)
+            cells.append(
+                {
+                    "method": name,
+                    "parameters": settings,
+                    "granularity": granularity if gradients else None,
+                    "jacobian_dtype": dtype if gradients and dtype not in ("none", "float32") else None,
+                    "treated": _treated(treated) if gradients else None,
+                }
+            )
+    return cells
+
+
+def _treated(value: Any) -> tuple[str, ...] | None:
+    """Names of objectives and of groups of them, in an order of their own; None for all objectives."""
+    names = sorted({str(name) for name in (value if isinstance(value, list) else [value])})
+    if not names:
+        raise UsageError("treated=[] is not allowed: name objectives or groups of them, or leave it out.")
+    return None if "all" in names else tuple(names)
+
+
+def _product(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _seed(value: Any) -> int:
+    return int(_number("seed", value, whole=True, least=0))
+
+
+def _number(key: str, value: Any, whole: bool, least: float) -> float:
+    kind = "a whole number" if whole else "a number"
+    try:
+        number = int(str(value)) if whole else float(str(value))
+    except ValueError:
+        number = float("nan")
+    if not number >= least:
+        raise UsageError(f"{key}={value} is not allowed: {key} is {kind}, at least {least:g}.")
+    return number
+
+
+def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
+    single: dict[str, Any] = {}
+    for key in RUN_KEYS:
+        if key in axes:
+            if len(axes[key]) != 1:
+                raise UsageError(f"{key} takes one value, not {len(axes[key])}.")
+            single[key] = axes[key][0]
+    for key in ("jobs", "checkpoint_steps"):
+        if key in single:
+            single[key] = int(_number(key, single[key], whole=True, least=1))
+    if "tune" in single:
+        single["tune"] = int(_number("tune", single["tune"], whole=True, least=2))
+    if "time_limit" in single:
+        single["time_limit"] = _number("time_limit", single["time_limit"], whole=False, least=1e-9)
+    if "against" in single:
+        single["against"] = str(single["against"])
+    for key in ("results", "data_root"):
+        if key in single:
+            single[key] = Path(str(single[key])).expanduser()
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device := str(single.get("device", "cpu"))):
+        raise UsageError(f"device={device} is not allowed: it is cpu, cuda, cuda:0 or mps.")
+    return single

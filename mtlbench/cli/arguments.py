@@ -1,0 +1,106 @@
+"""The arguments of each command and their help, which teaches by example."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mtlbench import __version__
+from mtlbench.cli.examples import EXAMPLES
+
+Command = Callable[[argparse.Namespace], int]
+"""Does what the arguments say; answers the exit code."""
+
+
+def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of all commands; `options.command` is what the given one does.
+
+    Args:
+        commands: by name, for each of `EXAMPLES`.
+    """
+    whole = _described(
+        argparse.ArgumentParser(prog="mtlbench", formatter_class=argparse.RawDescriptionHelpFormatter),
+        "A benchmark suite for multi-task optimisation: verified methods, honest statistics, cost beside score.",
+        "",
+    )
+    whole.add_argument("--version", action="version", version=f"mtlbench {__version__}")
+    added = whole.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, about: str) -> argparse.ArgumentParser:
+        sub = added.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(command=commands[name])
+        return _described(sub, about[0].upper() + about[1:] + ".", name)
+
+    run = add("run", "train a grid of cells and print its leaderboard")
+    run.add_argument("words", nargs="*", metavar="key=value")
+    _plugin(run)
+    run.add_argument("--quiet", action="store_true", help="print failures only")
+    run.add_argument("--retry", action="store_true", help="also train cells again that diverged")
+
+    listing = add("list", "name the methods and tasks there are")
+    listing.add_argument("what", nargs="?", choices=("methods", "tasks"))
+    _plugin(listing)
+
+    show = add("show", "describe a method or a task")
+    show.add_argument("name")
+    _plugin(show)
+
+    status = add("status", "tell which cells are finished, running, interrupted or failed")
+    status.add_argument("words", nargs="*", metavar="results=DIR")
+
+    table = add("table", "make leaderboards from the records")
+    table.add_argument("words", nargs="*", metavar="key=value", help="task= method= protocol= seed= regime= results=")
+    table.add_argument("--format", choices=("terminal", "md", "csv", "latex", "html", "json"), default="terminal")
+    table.add_argument("--out", type=Path, metavar="PATH", help="one FILE.md|csv|tex|html|json, or a folder for all")
+    table.add_argument("--against", metavar="ROW", help="compare with this row (default: uniform)")
+    table.add_argument(
+        "--selection", metavar="RULE", help="best-val, last, mean-last-N or oracle (default: protocol's)"
+    )
+    table.add_argument("--split", default="test", metavar="NAME", help="an extra test split instead of test")
+    table.add_argument("--level", type=_level, default=0.95, help="of confidence (default: 0.95)")
+    table.add_argument("--delta", choices=("positive", "negative"), default="positive", help="which sign is better")
+    table.add_argument("--delta-weighting", choices=("objective", "metric"), default="objective", help="of Delta-m")
+    table.add_argument("--all-metrics", action="store_true", help="a column for every metric")
+    table.add_argument("--published", action="store_true", help="add what was published for the same protocol")
+    table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
+    _plugin(table)
+
+    data = add("data", "look for, download or verify data sets")
+    data.add_argument("action", choices=("status", "fetch", "verify"))
+    data.add_argument("words", nargs="*", metavar="TASK/VARIANT | data_root=DIR")
+
+    new = add("new", "write the skeleton of a method or a task")
+    new.add_argument("what", choices=("method", "task"))
+    new.add_argument("name")
+
+    check = add("check", "run the conformance battery on a method")
+    check.add_argument("method", metavar="NAME | FILE.py")
+
+    bench = add("bench", "measure speed and memory")
+    bench.add_argument("words", nargs="*", metavar="combination|steps|tables|TASK | key=value")
+    bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
+    _plugin(bench)
+    return whole
+
+
+def _level(text: str) -> float:
+    try:
+        level = float(text)
+    except ValueError:
+        level = 0.0
+    if not 0 < level < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed: a level is between 0 and 1, such as 0.95")
+    return level
+
+
+def _described(parser: argparse.ArgumentParser, about: str, name: str) -> argparse.ArgumentParser:
+    parser.description = about
+    parser.epilog = f"examples\n{EXAMPLES[name]}"
+    return parser
+
+
+def _plugin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a file that registers methods or tasks"
+    )

@@ -1,0 +1,1 @@
+"""Losses to `.grad` with any method: it serves anybody's training loop and knows no task, cell or file."""

@@ -1,0 +1,1 @@
+"""What a cell leaves on disk, read back without torch."""

@@ -1,0 +1,87 @@
+"""Records read back from disk: one file, one cell's folder, everything below a results folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydantic
+
+from mtlbench.errors import UsageError
+from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
+from mtlbench.storage import is_locked
+
+
+class Unreadable(UsageError):
+    """A record file that is not whole."""
+
+
+def load(path: Path) -> Record:
+    """Read a `record.json` or `failure.json`; raises `Unreadable` naming the file and what is wrong with it."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{path} is not a whole record: {where + ': ' if where else ''}{first['msg']}") from error
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class CellState:
+    """What stands in the folder of one cell."""
+
+    path: Path
+    """The record, the failure, or the folder where there is neither."""
+    id: str
+    """As the folder's name says."""
+    status: str
+    """That of the record or failure; else `running`, `interrupted` or `unreadable`."""
+    reason: str = ""
+    record: Record | None = None
+    """None while the cell is running or interrupted, and where its file is not whole."""
+
+
+def cells(results: Path) -> Iterator[CellState]:
+    """Everything under `results`, folder by folder in the order of their names; nothing found there raises."""
+    return map(cell_state, _cell_folders(results))
+
+
+def cell_state(folder: Path) -> CellState:
+    """What stands in the folder of one cell."""
+    cell = folder.name.rpartition("-")[2]
+    path = folder / RECORD
+    if not path.exists():
+        if is_locked(folder):
+            return CellState(folder, cell, "running", "it is being trained now")
+        path = folder / FAILURE
+        if not path.exists():
+            return CellState(folder, cell, "interrupted", "the same command goes on from there")
+    try:
+        record = load(path)
+    except Unreadable as error:
+        return CellState(path, cell, "unreadable", str(error))
+    return CellState(path, cell, record.status, record.reason, record)
+
+
+def records(results: str | Path = "results") -> list[Record]:
+    """Every finished record under `results`; warns about each file that is not whole."""
+    found = []
+    for state in cells(Path(results)):
+        if state.status == "unreadable":
+            warnings.warn(state.reason, stacklevel=2)
+        elif state.status == "finished" and state.record is not None:
+            found.append(state.record)
+    return found
+
+
+def _cell_folders(results: Path) -> Iterator[Path]:
+    marks = {RECORD, FAILURE, CHECKPOINT, "log.txt", ".lock"}
+    for folder, inside, files in os.walk(results):
+        inside.sort()
+        if marks.intersection(files) and Path(folder).name.startswith("seed"):
+            yield Path(folder)

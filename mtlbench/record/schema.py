@@ -1,0 +1,222 @@
+"""What a cell leaves on disk: its record, or why there is none; reading them back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from mtlbench.catalogue.protocol import protocol_folder, protocol_label
+from mtlbench.cells.cell import Tuning, identity, method_label, setting
+from mtlbench.storage import write_atomically
+from mtlbench.strict import Strict
+
+RECORD = "record.json"
+FAILURE = "failure.json"
+CHECKPOINT = "checkpoint.pt"
+
+Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+Scores = dict[str, dict[str, dict[str, Finite]]]
+"""Split -> objective -> metric -> value."""
+Status = Literal["finished", "diverged", "oom", "timeout", "error"]
+Precision = Literal["float32", "bfloat16 autocast"]
+
+SPLITS = ("val", "test")
+"""What every evaluation scores; a task may have extra splits."""
+
+
+def _plain(facts: Any) -> Any:
+    """Facts that JSON holds as they are: mappings, lists, strings, booleans, None and finite numbers."""
+
+    def check(value: Any, place: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise ValueError(f"facts{place} has the key {key!r}, which is no string")
+                check(inner, f"{place}[{key!r}]")
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                check(inner, f"{place}[{index}]")
+        elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
+            raise ValueError(f"facts{place} is {value!r}: allowed are strings, finite numbers, lists and mappings")
+
+    check(facts, "")
+    return facts
+
+
+Facts = Annotated[dict[str, Any], pydantic.BeforeValidator(_plain)]
+
+
+class MetricInfo(Strict):
+    """A metric as its task declared it when the cell ran."""
+
+    name: str
+    higher_is_better: bool
+    unit: str
+    signature: str = ""
+    """Its exact definition in its library's own notation; empty in records before schema version 3."""
+
+
+class ObjectiveInfo(Strict):
+    """An objective and its metrics, the main one first."""
+
+    name: str
+    metrics: tuple[MetricInfo, ...]
+
+
+class Evaluation(Strict):
+    """One point of the curves."""
+
+    epoch: int
+    """Completed epochs."""
+    step: int
+    """Completed optimiser steps."""
+    losses: dict[str, Finite]
+    """Mean training loss of each objective since the previous evaluation."""
+    scores: Scores
+
+
+class Cost(Strict):
+    """What the cell cost, evaluation apart from training."""
+
+    steps: int
+    seconds_per_step: float
+    """Median over blocks of steps; loading the batch, forward, backward, method and optimiser."""
+    seconds_training: float
+    seconds_evaluation: float
+    peak_memory_bytes: int
+    memory: Literal["process", "device"]
+    """Whether the peak is the process's resident memory (CPU) or the device's allocated memory."""
+
+
+class Provenance(Strict):
+    """Where the numbers came from; not part of the cell's identity."""
+
+    started: str
+    """ISO 8601, UTC."""
+    finished: str
+    resumed: int
+    """How often the cell went on from a checkpoint."""
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    """Whether files differed from `commit`."""
+    method_digest: str
+    """SHA-256 of the method's source file."""
+    data_digest: str
+    host: str
+    """A hash of the machine's name and of its start: equal for runs whose times can be compared."""
+    hardware: str
+    device: str
+    threads: int
+    precision: Precision = "float32"
+    """In which forward passes of training really ran; a task may score in a higher one."""
+
+
+class CellInfo(Strict):
+    """The cell's canonical configuration (`mtlbench.cell.Cell`)."""
+
+    method: str
+    parameters: dict[str, Any]
+    task: str
+    variant: str
+    protocol: dict[str, Any]
+    seed: int
+    granularity: str | None
+    jacobian_dtype: str | None
+    tuning: Tuning | None = None
+    """None in the fixed regime, as in every record of schema version 1."""
+    treated: tuple[str, ...] | None = None
+    """The objectives whose gradients the method corrects, and groups of them; None for all, as before version 3."""
+
+    def canonical(self) -> dict[str, Any]:
+        """What the identity is made of: where there is no tuning and all are treated, there is no word of it."""
+        return self.model_dump(exclude={key for key in ("tuning", "treated") if getattr(self, key) is None})
+
+    @property
+    def protocol_label(self) -> str:
+        """`cpu@1`, with the overridden keys if any."""
+        return protocol_label(self.protocol["name"], self.protocol["version"], self.protocol["modified"])
+
+    @property
+    def protocol_folder(self) -> str:
+        """The folder between those of the variant and of the method."""
+        p = self.protocol
+        return protocol_folder(p["name"], p["version"], p["modified"], self.tuning is not None)
+
+    @property
+    def setting(self) -> str:
+        """What seeds, trials and reruns of one setting have in common, as a hash."""
+        return setting(self.canonical())
+
+
+class Record(Strict):
+    """What one cell leaves on disk.
+
+    `record.json` holds a finished cell; it appears by an atomic rename and is the only sign of "done". A cell
+    that failed leaves the same content, as far as it came, in `failure.json`.
+    """
+
+    schema_version: Literal[1, 2, 3] = 3
+    """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision. Older ones are read as is."""
+    id: str
+    status: Status
+    reason: str = ""
+    """Why the cell did not finish; empty for a finished one."""
+    cell: CellInfo
+    separate_models: bool = False
+    """Whether every objective was trained by a model of its own, whose epochs are then selected apart."""
+    objectives: tuple[ObjectiveInfo, ...] = ()
+    groups: dict[str, tuple[str, ...]] = pydantic.Field(default_factory=dict)
+    """Named groups of objectives, for means over them."""
+    facts: Facts = pydantic.Field(default_factory=dict)
+    """What the task says of itself; not part of the cell's identity."""
+    evaluations: tuple[Evaluation, ...] = ()
+    cost: Cost | None = None
+    provenance: Provenance | None = None
+    diagnostics: dict[str, Finite] = pydantic.Field(default_factory=dict)
+    """What the method says of its run, such as the share of visits that Gradient Vaccine corrected."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_whole(self) -> Record:
+        if identity(self.cell.canonical()) != self.id:
+            raise ValueError("the id is not that of the configuration")
+        if self.status == "finished" and not (self.evaluations and self.cost and self.provenance and self.objectives):
+            raise ValueError("a finished record needs objectives, evaluations, cost and provenance")
+        strangers = {name for group in self.groups.values() for name in group} - {o.name for o in self.objectives}
+        if strangers:
+            raise ValueError(f"groups name {', '.join(sorted(strangers))}, which is no objective")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The method with what differs from its defaults."""
+        c = self.cell
+        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype, c.tuning, c.treated)
+
+    @property
+    def protocol_label(self) -> str:
+        """`cpu@1`, with the overridden keys if any."""
+        return self.cell.protocol_label
+
+    def save(self, folder: Path) -> None:
+        """Write the record (or the failure) of a cell and remove what it makes obsolete.
+
+        Raises:
+            OSError: the disk does not take it; nothing has been removed.
+        """
+        text = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False)
+        write_atomically(folder / (RECORD if self.status == "finished" else FAILURE), text.encode())
+        self.remove_obsolete(folder)
+
+    def remove_obsolete(self, folder: Path) -> None:
+        """Remove what this record, which stands in `folder`, leaves no use for; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            if self.status == "finished":
+                (folder / FAILURE).unlink(missing_ok=True)
+            if self.status in ("finished", "diverged"):
+                (folder / CHECKPOINT).unlink(missing_ok=True)

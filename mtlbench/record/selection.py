@@ -1,0 +1,139 @@
+"""Which point of the learning curves counts: rules over what was logged, applied after the fact."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mtlbench.errors import UsageError
+from mtlbench.record.runs import Array, Measure, Run
+
+RULES = "best-val, last, mean-last-N (such as mean-last-10), oracle"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the scores that a table reports are chosen from the curves.
+
+    `best-val`: the evaluation with the best `merit` on the validation split, the earliest of equals.
+    `last`: the last evaluation. `mean-last`: the mean over the last `count` evaluations. `oracle`: the
+    evaluation with the best merit on the TEST split, an upper bound that no honest procedure reaches.
+    Where every objective has a model of its own, `best-val` and `oracle` choose for each objective apart.
+    """
+
+    name: str
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """The rule called `text`; raises `UsageError` with the rules there are."""
+        if text in ("best-val", "last", "oracle"):
+            return cls(text)
+        if found := re.fullmatch(r"mean-last-([1-9]\d*)", text):
+            return cls("mean-last", int(found[1]))
+        raise UsageError(f"selection={text} is not allowed. Rules: {RULES}.")
+
+    def __str__(self) -> str:
+        return f"mean-last-{self.count}" if self.name == "mean-last" else self.name
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The scores of one run that count."""
+
+    val: Array
+    """(M,): on the validation split."""
+    scores: Array
+    """(S,): on the split that is reported; the S measures that it has (`Run.measured`)."""
+
+
+def choose(run: Run, rule: Rule, split: str = "test") -> Chosen:
+    """The scores of `run` on `split` that count under `rule`, which never looks at an extra split.
+
+    Raises:
+        UsageError: the curves are too short for the rule, or an evaluation that counts has no scores on the split.
+    """
+    counting, columns, curves = _counting(run, rule), run.measured(split), run.curves(split)
+    scores = np.take_along_axis(curves, counting, 0).mean(0)[columns]
+    if not columns or np.isnan(scores).any():
+        scored = run.epochs[~np.isnan(curves[:, columns]).any(1)] if columns else run.epochs[:0]
+        raise UsageError(
+            f"selection={rule} takes the scores of {run.path} after epoch {_epochs(run.epochs[counting])}; on the "
+            f"split {split} it was scored after epoch {_epochs(scored) or 'none'}. "
+            + ("Choose --selection last." if run.epochs[-1] in scored else "Train the cell again.")
+        )
+    return Chosen(np.take_along_axis(run.val, counting, 0).mean(0), scores)
+
+
+def _counting(run: Run, rule: Rule) -> NDArray[np.intp]:
+    """(R, M): for each measure the evaluations whose mean counts, by index."""
+    evaluations, measures = run.val.shape
+    if rule.name in ("last", "mean-last"):
+        if evaluations < rule.count:
+            raise UsageError(
+                f"selection={rule} needs {rule.count} evaluations and {run.path} has {evaluations}. "
+                f"Choose a smaller number, or another rule: {RULES}."
+            )
+        return np.tile(np.arange(evaluations - rule.count, evaluations)[:, None], measures)
+    judge = run.test if rule.name == "oracle" else run.val
+    if not run.separate_models:
+        return np.full((1, measures), np.argmax(merit(judge, run.measures)))
+    found = np.empty((1, measures), dtype=np.intp)
+    for objective in dict.fromkeys(m.objective for m in run.measures):
+        own = [i for i, m in enumerate(run.measures) if m.objective == objective]
+        found[:, own] = np.argmax(merit(judge[:, own], [run.measures[i] for i in own]))
+    return found
+
+
+def _epochs(numbers: ArrayLike) -> str:
+    return ", ".join(map(str, np.unique(numbers).astype(int)))
+
+
+def merit(scores: Array, measures: Sequence[Measure]) -> Array:
+    """One number that ranks points of one task, higher is better; it means nothing across tasks.
+
+    The mean over objectives of the signed main metric where all objectives have the same one; else the mean of its
+    signed logarithm, on which a change of units has no influence.
+
+    Args:
+        scores: (..., M).
+        measures: the M measures.
+
+    Returns:
+        (...,).
+    """
+    main = [i for i, m in enumerate(measures) if m.main]
+    signs = np.array([measures[i].sign for i in main])
+    values = scores[..., main]
+    if len({measures[i].kind for i in main}) > 1:
+        with np.errstate(divide="ignore"):
+            values = np.log(np.maximum(values, 0.0))
+    return np.asarray((values * signs).mean(-1), dtype=np.float64)
+
+
+def winner(runs: Iterable[Run]) -> Run | None:
+    """The trial whose validation scores are best by the protocol's selection, the earliest of equals.
+
+    Args:
+        runs: the finished trials of one setting; those that failed for good are worse than any.
+
+    Returns:
+        The run of the trial, or None if there is none.
+    """
+
+    def quality(run: Run) -> float:
+        scores = choose(run, Rule.parse(run.cell.protocol["selection"])).val
+        value = float(merit(scores, run.measures))
+        return -math.inf if math.isnan(value) else value
+
+    return max(sorted(runs, key=_index), key=quality, default=None)
+
+
+def _index(run: Run) -> int:
+    assert run.cell.tuning is not None
+    return run.cell.tuning.trial

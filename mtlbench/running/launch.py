@@ -1,0 +1,108 @@
+"""Many cells: one process each, finished ones skipped, interrupted ones resumed, failures kept as such."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mtlbench.catalogue import data, registry
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.request import Request, parse
+from mtlbench.errors import UsageError
+from mtlbench.record.reading import Unreadable, load
+from mtlbench.record.schema import RECORD, Record
+from mtlbench.running.checking import check_data
+from mtlbench.running.events import Event, Outcome
+from mtlbench.running.scheduling import Launcher
+from mtlbench.storage import locked, remove_leftovers, require_writable, set_aside
+
+
+def run(words: str | Sequence[str]) -> Record:
+    """Run one cell in this process and return its record; a cell that is finished already is only read.
+
+    Args:
+        words: as on the command line, such as `"method=gradvac task=multimnist seed=0"`. What the method is compared
+            with is not trained: `against` means nothing here.
+
+    Raises:
+        UsageError: bad words, more than one cell, missing data, or a cell that failed (with its reason).
+    """
+    from mtlbench.running.training import run_cell
+
+    request = parse([*_split(words), "against=none"])
+    if request.tune:
+        raise UsageError(f"run() is for one cell and tune={request.tune} makes {request.total}; use run_grid().")
+    if len(request.cells) != 1:
+        raise UsageError(f"run() is for one cell and these words make {len(request.cells)}; use run_grid().")
+    cell = request.cells[0]
+    folder = cell.folder(request.results)
+    _check(request)
+    require_writable(folder)
+    with locked(folder) as mine:
+        if not mine:
+            raise UsageError(f"{cell.name} is being trained by another process ({folder}).")
+        remove_leftovers(folder)
+        try:
+            if (folder / RECORD).exists():
+                return load(folder / RECORD)
+        except Unreadable as error:
+            warnings.warn(f"{error}; kept as {set_aside(folder / RECORD).name}, running again", stacklevel=2)
+        record = run_cell(
+            cell,
+            folder,
+            device=request.device,
+            data_root=data.data_root(request.data_root),
+            time_limit=request.time_limit,
+            checkpoint_steps=request.checkpoint_steps,
+        )
+        record.save(folder)
+        if record.status != "finished":
+            raise UsageError(f"{cell.name} {record.status}: {record.reason}")
+        return record
+
+
+def run_grid(
+    words: str | Sequence[str],
+    plugins: Sequence[str | Path] = (),
+    on_event: Callable[[Event], None] = lambda _: None,
+    retry: bool = False,
+) -> list[Outcome]:
+    """Run all cells of a grid, one process each.
+
+    Args:
+        words: as on the command line.
+        plugins: files that register methods or tasks.
+        on_event: told what happens, in this thread.
+        retry: also run cells again that diverged.
+
+    Raises:
+        UsageError: bad words or a results folder that cannot be written; nothing has been trained.
+        Stopped: Ctrl-C.
+    """
+    for plugin in plugins:
+        registry.load_plugin(plugin)
+    request = parse(_split(words), [Path(p).resolve() for p in plugins])
+    return launch(request, on_event, retry)
+
+
+def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None, retry: bool = False) -> list[Outcome]:
+    """Run the cells of a request; see `run_grid`."""
+    notices = _check(request)
+    require_writable(request.results)
+    for cell, notice in notices:
+        on_event(Event("notice", cell, notice))
+    return Launcher(request, on_event, retry).run()
+
+
+def _check(request: Request) -> list[tuple[Cell, str]]:
+    """The notices of what would be trained; raises `UsageError` if it could not start. Nothing is written."""
+    from mtlbench.running.checking import check
+
+    check_data(request)
+    waiting = [cell for cell in request.cells if not (cell.folder(request.results) / RECORD).exists()]
+    return check(waiting, request.device, data.data_root(request.data_root))
+
+
+def _split(words: str | Sequence[str]) -> list[str]:
+    return words.split() if isinstance(words, str) else list(words)

@@ -1,0 +1,1 @@
+"""Where workers run: one contract, a file for each place."""

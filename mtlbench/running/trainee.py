@@ -1,0 +1,129 @@
+"""A model with its optimiser and its backward pass: one for all objectives, or one for each."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.catalogue import building
+from mtlbench.catalogue.protocol import Optimizer, Schedule
+from mtlbench.catalogue.task import Task
+from mtlbench.cells.cell import Cell
+from mtlbench.engine.backward import Backward
+from mtlbench.engine.kinds import Method
+from mtlbench.errors import Diverged, UsageError, unknown
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[Trainee]:
+    """The models that are trained: one for all objectives, or one for each."""
+    if task.steps_per_epoch < 1:
+        raise UsageError(f"task {cell.task} has no training batches: steps_per_epoch={task.steps_per_epoch}.")
+    count = len(task.objectives)
+    if not method.separate_models:
+        return [Trainee(cell, task, model, method, range(count))]
+    return [Trainee(cell, task, copy.deepcopy(model), building.method("uniform"), [k]) for k in range(count)]
+
+
+def treated_objectives(cell: Cell, task: Task) -> list[int] | None:
+    """The objectives that `treated` names, from 0; None for all.
+
+    Raises:
+        UsageError: a name that is neither an objective's nor a group's.
+    """
+    if cell.treated is None:
+        return None
+    known = {objective.name: [k] for k, objective in enumerate(task.objectives)} | dict(task.groups)
+    for name in cell.treated:
+        if name not in known:
+            named = ", ".join(sorted(task.groups)) or "none here"
+            hint = f"treated= takes all, a group of objectives ({named}), an objective, or a list: [NAME,NAME]."
+            raise unknown(f"objective of {cell.task}/{cell.variant} to treat:", name, known, hint)
+    return sorted({k for name in cell.treated for k in known[name]})
+
+
+class Trainee:
+    """One model for all objectives, or for one of them."""
+
+    def __init__(self, cell: Cell, task: Task, model: nn.Module, method: Method, objectives: Sequence[int]) -> None:
+        self.task = task
+        self.model = model
+        self.objectives = objectives
+        self.protocol = cell.protocol
+        dtype = DTYPES[cell.jacobian_dtype] if cell.jacobian_dtype else None
+        treated = treated_objectives(cell, task)
+        self.backward = Backward(
+            method,
+            task.shared(model),
+            cell.granularity or "whole_model",
+            len(objectives),
+            jacobian_dtype=dtype,
+            treated=None if treated is None else [row for row, k in enumerate(objectives) if k in treated],
+        )
+        method.to(next(model.parameters()).device)
+        self.trained = [*model.parameters(), *method.parameters()]
+        self.optimizer = optimizer_for(cell.protocol.optimizer, self.trained)
+
+    def step(self, batch: Any, learning_rate: float) -> dict[int, Tensor]:
+        """One optimiser step; the detached losses by objective."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        present = [k for k in self.task.present(batch) if k in self.objectives]
+        if not present:
+            return {}
+        rows = [self.objectives.index(k) for k in present]
+        try:
+            losses = self.backward(self.task.losses(self.model, batch, present), rows)
+        except Diverged as error:
+            names = ", ".join(f"{row} is {self.task.objectives[k].name}" for row, k in enumerate(self.objectives))
+            raise Diverged(f"{error} (objective {names})") from error
+        if self.protocol.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
+        self.optimizer.step()
+        return dict(zip(present, losses.unbind(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimiser and method."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "backward": self.backward.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.backward.load_state_dict(state["backward"])
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """What the learning rate is multiplied by in `step` (from 0); see `Schedule`."""
+    warm = schedule.warmup_steps
+    if step < warm:
+        return (step + 1) / warm
+    if schedule.name == "step":
+        return float(schedule.factor ** (step // steps_per_epoch // schedule.every_epochs))
+    if schedule.name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
+    if schedule.name == "inverse_sqrt":
+        return math.sqrt(max(1, warm) / (step + 1))
+    return 1.0
+
+
+def optimizer_for(given: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The protocol's optimiser; raises `UsageError` for a value that it does not allow."""
+    kind = torch.optim.Adam if given.name == "adam" else torch.optim.AdamW
+    try:
+        if given.name == "sgd":
+            return torch.optim.SGD(parameters, given.lr, momentum=given.momentum, weight_decay=given.weight_decay)
+        return kind(parameters, given.lr, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay)
+    except ValueError as error:
+        raise UsageError(f"protocol.optimizer is not allowed: {error}.") from error

@@ -1,0 +1,194 @@
+"""Quantities that methods are compared by, their intervals, and which methods cannot be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from mtlbench import statistics
+from mtlbench.record.runs import Array, Measure
+from mtlbench.rendering.table import Column
+from mtlbench.statistics import Difference, Interval
+from mtlbench.tables.entries import Entry
+from mtlbench.tables.wording import listed
+
+
+@dataclass(frozen=True)
+class DeltaConvention:
+    """How Delta-m is computed and printed; it is meaningless without this."""
+
+    weighting: str = "objective"
+    """`objective`: the mean over objectives of the mean over their metrics. `metric`: the mean over metrics."""
+    negative: bool = False
+    """Whether negative means better."""
+
+    @property
+    def sign_in_words(self) -> str:
+        """Which sign is the better one."""
+        return f"{'negative' if self.negative else 'positive'} = better"
+
+    @property
+    def weighting_in_words(self) -> str:
+        """What the mean is over."""
+        if self.weighting == "metric":
+            return "mean over all metrics"
+        return "mean over objectives of the mean over their metrics"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of scores, and how it is computed from the (n, M) scores of one entry."""
+
+    column: Column
+    of: Callable[[Array], Array]
+    """(n, M) -> (n,)."""
+    against_reference: Callable[[Entry, float], Interval] | None = None
+    """The interval at a level where the reference's noise is part of it; None for the t interval of `of`."""
+    sums_up: bool = False
+    """Whether it is over several objectives."""
+
+
+def quantities(
+    measures: Sequence[Measure],
+    reference: Entry | None,
+    convention: DeltaConvention,
+    all_metrics: bool = False,
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Quantity]:
+    """The measures, their means over objectives and over groups, Delta-m where there is a reference.
+
+    A mean is there where the main metrics of its objectives are of one kind.
+
+    Args:
+        measures: M of them.
+        reference: the single-task entry, with runs; None if there is none.
+        convention: of Delta-m.
+        all_metrics: every metric instead of the main one of each objective. Delta-m is over all in either case.
+        groups: named groups of objectives.
+    """
+    found = [_measure(m, place) for place, m in enumerate(measures) if m.main or all_metrics]
+    main = [place for place, m in enumerate(measures) if m.main]
+    if len(main) > 1 and len({measures[place].kind for place in main}) == 1:
+        found.append(_mean(measures, main))
+    found += [_mean(measures, places, name) for name, places in group_places(measures, groups).items()]
+    if reference is not None and reference.scores.mean(0).all():  # a base of zero has no relative change
+        found.append(_delta(measures, reference, convention))
+    return found
+
+
+def group_places(measures: Sequence[Measure], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """The groups over which there is a mean: name -> the places of its objectives' main measures."""
+    main = {m.objective: place for place, m in enumerate(measures) if m.main}
+    places = {name: [main[objective] for objective in group if objective in main] for name, group in groups.items()}
+    return {name: found for name, found in places.items() if len({measures[place].kind for place in found}) == 1}
+
+
+def summary(found: Sequence[Quantity]) -> Quantity:
+    """What sorts rows and is compared with the baseline: the mean, else Delta-m, else the first quantity."""
+    by_key = {quantity.column.key: quantity for quantity in found}
+    return by_key.get("mean") or by_key.get("delta_m") or found[0]
+
+
+def interval(quantity: Quantity, entry: Entry, level: float) -> Interval:
+    """The mean over seeds of an entry with runs, and its interval; in the tuned regime it includes the search."""
+    finals = quantity.of(entry.scores)
+    if quantity.against_reference is not None:
+        known = quantity.against_reference(entry, level)
+        if entry.role == "reference" or entry.search is None or not known.known:
+            return known
+        found = statistics.search_interval(finals, _draws(quantity, entry), level)
+        return Interval(known.mean, min(known.low, found.low), max(known.high, found.high), known.n)
+    if entry.search is not None and len(finals) > 1:
+        return statistics.search_interval(finals, _draws(quantity, entry), level)
+    return statistics.t_interval(finals, level)
+
+
+def difference(quantity: Quantity, entry: Entry, other: Entry, level: float) -> Difference:
+    """Entry minus other over the seeds that both have, paired; in the tuned regime the search counts too."""
+    common = sorted({*entry.seeds} & {*other.seeds})
+
+    def paired(e: Entry) -> Array:
+        return quantity.of(e.scores)[[e.seeds.index(seed) for seed in common]]
+
+    found = statistics.paired_difference(paired(entry), paired(other), level)
+    if entry.search is not None and other.search is not None and found.known:
+        mine, theirs = _draws(quantity, entry), _draws(quantity, other)
+        return statistics.search_difference(found.mean, mine, theirs, found.n, level)
+    return found
+
+
+def as_good_as_the_best(quantity: Quantity, entries: Sequence[Entry], level: float) -> list[Entry]:
+    """The entries that cannot be told apart from the best, which is among them: Holm-adjusted tests against it.
+
+    Where there is no test (fewer than two common seeds), nothing can be told apart.
+    """
+    if not entries:
+        return []
+    sign = 1.0 if quantity.column.higher_is_better else -1.0
+    best = max(entries, key=lambda e: sign * float(quantity.of(e.scores).mean()))
+    others = [e for e in entries if e is not best]
+    adjusted = statistics.holm([difference(quantity, e, best, level).p for e in others])
+    worse = {e.label for e, p in zip(others, adjusted, strict=True) if p < 1 - level}
+    return [e for e in entries if e.label not in worse]
+
+
+def _draws(quantity: Quantity, entry: Entry) -> Array:
+    """Repetitions of the search and of the seeds; repetition b draws the same trials for every method."""
+    search = entry.search
+    assert search is not None
+    searches = statistics.repeated_searches(search.budget, np.random.default_rng(0))
+    noise = np.random.default_rng([1, *entry.label.encode()])
+    finals = quantity.of(entry.scores)
+    return statistics.search_draws(search.merit, quantity.of(search.scores), search.winner, finals, searches, noise)
+
+
+def _measure(m: Measure, place: int) -> Quantity:
+    column = Column(f"{m.objective}.{m.metric}", f"{m.objective} {m.metric}{_unit(m)}", m.higher_is_better)
+    return Quantity(column, lambda scores: scores[:, place])
+
+
+def _mean(measures: Sequence[Measure], places: Sequence[int], group: str = "") -> Quantity:
+    """Over all objectives, or over those of a group."""
+    first = measures[places[0]]
+    title = " ".join(word for word in ("mean", group, f"{first.metric}{_unit(first)}") if word)
+    over = f"{group}: {listed([measures[place].objective for place in places])}" if group else "objectives"
+    column = Column(
+        f"mean.{group}" if group else "mean",
+        title,
+        first.higher_is_better,
+        about=f"mean over {over} of {first.metric}" if not group else f"mean {first.metric} over {over}",
+    )
+    return Quantity(column, lambda scores: scores[:, list(places)].mean(1), sums_up=True)
+
+
+def _unit(m: Measure) -> str:
+    return f" [{m.unit}]" if m.unit else ""
+
+
+def _delta(measures: Sequence[Measure], reference: Entry, convention: DeltaConvention) -> Quantity:
+    signs = np.array([m.sign for m in measures])
+    weights = statistics.measure_weights([m.objective for m in measures], convention.weighting)
+    base, turn = reference.scores.mean(0), -1.0 if convention.negative else 1.0
+
+    def against_reference(entry: Entry, level: float) -> Interval:
+        if entry is reference:
+            return Interval(0.0, math.nan, math.nan, len(entry.runs))
+        paired = entry.seeds == reference.seeds
+        found = statistics.delta_interval(entry.scores, reference.scores, signs, weights, paired, level)
+        low, high = (found.low, found.high) if turn > 0 else (-found.high, -found.low)
+        return Interval(turn * found.mean, low, high, found.n)
+
+    column = Column(
+        "delta_m",
+        "Δm [%]",
+        not convention.negative,
+        signed=True,
+        about=f"relative change from {reference.label}, {convention.sign_in_words}, {convention.weighting_in_words}",
+    )
+    return Quantity(
+        column, lambda scores: turn * statistics.delta_m(scores, base, signs, weights), against_reference, sums_up=True
+    )

@@ -1,0 +1,63 @@
+"""Cost columns: time and memory, each beside its ratio to the baseline's on the same host."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from mtlbench.record.runs import Run
+from mtlbench.rendering.table import Column, Value
+from mtlbench.tables.entries import Entry
+
+
+def costs(entries: Sequence[Entry], baseline: Entry | None) -> tuple[list[Column], dict[str, dict[str, Value]]]:
+    """The columns, and by label and column key their values: medians over seeds.
+
+    A ratio is of medians on one host (same processor, kind of device and threads) that both ran on, the median over
+    such hosts; without one there is no ratio, since times of different machines do not compare.
+    """
+    values: dict[str, dict[str, Value]] = {e.label: {} for e in entries}
+    against = baseline.label if baseline else ""
+    columns = []
+    for key, what, title, digits, measured in (
+        ("milliseconds_per_step", "time", "ms/step", 1, _milliseconds),
+        ("peak_megabytes", "memory", "MB", 0, _megabytes),
+    ):
+        absolute = Column(key, title, False, digits=digits)
+        ratio = Column(f"{what}_ratio", f"{what} / {against}", False, suffix="x", about="on the same host")
+        columns += [absolute, ratio] if baseline else [absolute]
+        for e in (e for e in entries if e.runs):
+            values[e.label][absolute.key] = Value(statistics.median(map(measured, e.runs)))
+            found = _ratio(e, baseline, measured) if baseline else None
+            if found is not None:
+                values[e.label][ratio.key] = Value(found)
+    if any(e.search for e in entries):
+        column = Column("search_minutes", "search [min]", False, digits=1, about="training time of all trials")
+        columns.append(column)
+        for e in entries:
+            if e.search:
+                values[e.label][column.key] = Value(e.search.seconds / 60)
+    return columns, values
+
+
+def _milliseconds(run: Run) -> float:
+    return 1000 * run.cost.seconds_per_step
+
+
+def _megabytes(run: Run) -> float:
+    return run.cost.peak_memory_bytes / 1e6
+
+
+def _ratio(e: Entry, baseline: Entry, measured: Callable[[Run], float]) -> float | None:
+    mine, theirs = _by_host(e.runs, measured), _by_host(baseline.runs, measured)
+    ratios = [mine[host] / theirs[host] for host in mine if theirs.get(host)]
+    return statistics.median(ratios) if ratios else None
+
+
+def _by_host(runs: Sequence[Run], measured: Callable[[Run], float]) -> dict[tuple[str, str, str, int], float]:
+    """Host -> median."""
+    found: dict[tuple[str, str, str, int], list[float]] = {}
+    for run in runs:
+        p = run.provenance
+        found.setdefault((p.host, p.hardware, p.device.partition(":")[0], p.threads), []).append(measured(run))
+    return {host: statistics.median(values) for host, values in found.items()}

@@ -1,0 +1,118 @@
+"""Every table that some cells make, leaderboards first, then tables over several tasks; and all of it as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlbench.errors import UsageError
+from mtlbench.record.reading import cells
+from mtlbench.record.runs import Absent, Collection, collect
+from mtlbench.record.schema import CellInfo
+from mtlbench.rendering.table import Table
+from mtlbench.tables.across import Across, across
+from mtlbench.tables.entries import REFERENCE
+from mtlbench.tables.leaderboard import Options, Report, report
+
+FILTERS = ("task", "method", "protocol", "seed", "regime")
+"""The words that choose among the cells."""
+
+REGIMES = ("fixed", "tuned")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of some cells."""
+
+    report: Report
+    across: list[Across]
+
+    @property
+    def all(self) -> list[Table]:
+        """In the order in which they are shown."""
+        return [*(board.table for board in self.report.boards), *(a.table for a in self.across)]
+
+
+def make(collection: Collection, options: Options | None = None) -> Tables:
+    """All tables of `collection`; raises `UsageError` for options that fit nothing there."""
+    made = report(collection, options)
+    return Tables(made, across(made.boards, options))
+
+
+def leaderboards(results: str | Path = "results", options: Options | None = None) -> Tables:
+    """All tables of the records below `results`, as `mtlbench table` makes them."""
+    return make(collect(cells(Path(results))), options)
+
+
+def choose(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collection:
+    """The cells that the words ask for; single-task training stays whatever the methods, as Delta-m's base row.
+
+    Args:
+        collection: all there are.
+        axes: values of `FILTERS`: `task` is a task or task/variant, `protocol` a name or a label, `regime` one of
+            `REGIMES`.
+
+    Raises:
+        UsageError: a value that none of the cells can have.
+    """
+    asked = {key: {str(value) for value in axes[key]} for key in FILTERS if key in axes}
+    if not asked.get("regime", set()) <= {*REGIMES}:
+        raise UsageError(f"regime={','.join(sorted(asked['regime']))} is not allowed: it is {' or '.join(REGIMES)}.")
+
+    def fits(task: str, variant: str, protocol: set[str], method: str, seed: int | None, tuned: bool) -> bool:
+        told: dict[str, set[str]] = {
+            "task": {task, f"{task}/{variant}"},
+            "protocol": protocol,
+            "method": {method},
+            "seed": {str(seed)},
+            "regime": {REGIMES[tuned]},
+        }
+        if method == REFERENCE:
+            told["method"] |= asked.get("method", set())
+        if seed is None:
+            told["seed"] |= asked.get("seed", set())
+        return all(told[key] & values for key, values in asked.items())
+
+    def cell_fits(cell: CellInfo) -> bool:
+        label = cell.protocol_label
+        trial = cell.tuning is not None and cell.tuning.is_trial
+        protocol = {cell.protocol["name"], label}
+        seed = None if trial else cell.seed
+        return fits(cell.task, cell.variant, protocol, cell.method, seed, cell.tuning is not None)
+
+    def absent_fits(absent: Absent) -> bool:
+        if absent.cell is not None:
+            return cell_fits(absent.cell)
+        if absent.cell_folder is None:
+            return True
+        task, variant, protocol, method, _ = absent.cell_folder
+        label = protocol.removesuffix("-modified").removesuffix("-tuned")
+        return fits(task, variant, {label, label.partition("@")[0]}, method, None, "-tuned" in protocol)
+
+    return Collection(
+        [run for run in collection.runs if cell_fits(run.cell)], [a for a in collection.absent if absent_fits(a)]
+    )
+
+
+def write(tables: Tables, folder: Path) -> list[Path]:
+    """All tables in all renderings below `folder`, with their figures and an index page; what was written.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+    """
+    from mtlbench.rendering import drawing
+    from mtlbench.rendering.files import FOLDER, write_all
+    from mtlbench.tables import figures
+
+    drawn = {board.table.slug: figures.draw_all(board) for board in tables.report.boards}
+    drawn |= {table.table.slug: figures.draw_across(table) for table in tables.across}
+    place = folder / FOLDER / "figures"
+    try:
+        files = {slug: drawing.save(named, place, slug) for slug, named in drawn.items()}
+    except OSError as error:
+        raise UsageError(
+            f"Figures cannot be written to {place}: {error.strerror}. Name another folder: --out DIR."
+        ) from error
+    return [*(path for paths in files.values() for path in paths), *write_all(tables.all, folder, files)]
