@@ -23,7 +23,10 @@ from mtlbench.record.reading import cells
 from mtlbench.record.schema import Record
 from mtlbench.running.training import run_cell
 
-TINY = Path(__file__).resolve().parent / "plugins" / "tiny.py"
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+FIXTURES = TESTS / "fixtures"
+TINY = TESTS / "plugins" / "tiny.py"
 
 torch.set_num_threads(1)
 
@@ -97,7 +100,7 @@ class Commands:
 
     def __init__(self, folder: Path) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "command_server.py")],
+            [sys.executable, str(TESTS / "command_server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

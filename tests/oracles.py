@@ -1,6 +1,11 @@
-"""The pseudo-code of PCGrad and Gradient Vaccine on whole gradients, one plain vector at a time."""
+"""The pseudo-code of PCGrad and Gradient Vaccine on whole gradients, one plain vector at a time; problems for them."""
+
+import io
 
 import numpy as np
+import torch
+
+from mtlbench.engine.visiting import visiting_orders
 
 
 def index_orders(groups, objectives):
@@ -58,3 +63,41 @@ def gradvac(gradients, orders, targets, beta, fixed=False, treated=None):
             total += g
         updates.append(total)
     return updates
+
+
+def gramian(rows):
+    return rows @ rows.transpose(-1, -2)
+
+
+def random_problem(rng, objectives, widths, correlation):
+    """Per group, (K, P_g) gradients of different lengths around a common direction."""
+    return [
+        (rng.standard_normal((objectives, p)) + correlation * rng.standard_normal(p))
+        * np.exp(rng.standard_normal((objectives, 1)))
+        for p in widths
+    ]
+
+
+def stacked_gramian(gradients):
+    return torch.from_numpy(np.stack([rows @ rows.T for rows in gradients]))
+
+
+def orders_about_to_be_drawn(method, groups, objectives):
+    if not method.shuffle:
+        return index_orders(groups, objectives)
+    twin = torch.Generator()
+    twin.set_state(method.generator.get_state())
+    return visiting_orders(groups, objectives, twin, True)
+
+
+def assert_updates_equal(weights, gradients, expected):
+    for w, rows, update in zip(weights.numpy(), gradients, expected, strict=True):
+        assert np.linalg.norm(w @ rows - update) <= 1e-10 * np.linalg.norm(update)
+
+
+def through_a_file(state):
+    """What a checkpoint holds after it was written and read the safe way."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)

@@ -7,6 +7,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from oracles import assert_updates_equal, gramian, orders_about_to_be_drawn, random_problem, stacked_gramian
 from scipy import stats
 
 import mtlbench
@@ -16,40 +17,10 @@ from mtlbench.errors import UsageError
 REGRESSION = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]], dtype=torch.float64)
 
 
-def gramian(rows):
-    return rows @ rows.transpose(-1, -2)
-
-
 def pair(cosine, first=1.0, second=1.0):
     """Two gradients in the plane at a given angle."""
     across = math.sqrt(1 - cosine**2)
     return torch.tensor([[first, 0.0], [second * cosine, second * across]], dtype=torch.float64)
-
-
-def random_problem(rng, objectives, widths, correlation):
-    """Per group, (K, P_g) gradients of different lengths around a common direction."""
-    return [
-        (rng.standard_normal((objectives, p)) + correlation * rng.standard_normal(p))
-        * np.exp(rng.standard_normal((objectives, 1)))
-        for p in widths
-    ]
-
-
-def stacked_gramian(gradients):
-    return torch.from_numpy(np.stack([rows @ rows.T for rows in gradients]))
-
-
-def orders_about_to_be_drawn(method, groups, objectives):
-    if not method.shuffle:
-        return oracles.index_orders(groups, objectives)
-    twin = torch.Generator()
-    twin.set_state(method.generator.get_state())
-    return visiting_orders(groups, objectives, twin, True)
-
-
-def assert_updates_equal(weights, gradients, expected):
-    for w, rows, update in zip(weights.numpy(), gradients, expected, strict=True):
-        assert np.linalg.norm(w @ rows - update) <= 1e-10 * np.linalg.norm(update)
 
 
 # --- closed forms -----------------------------------------------------------------------------------------------

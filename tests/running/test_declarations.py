@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import FIXTURES
 
 import mtlbench
 from mtlbench.catalogue import building
@@ -21,8 +22,6 @@ from mtlbench.record.schema import RECORD, Record
 from mtlbench.running.checking import check
 from mtlbench.running.training import Interrupted, Progress
 from tests.handmade import multilingual, record, save
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import pydantic
 import pytest
 from annotated_types import Interval
-from conftest import Commands, curves, files
+from conftest import FIXTURES, ROOT, Commands, curves, files
 from handmade import ERROR, record
 
 import mtlbench
@@ -34,7 +34,7 @@ from mtlbench.record.selection import Rule, choose, merit, winner
 from mtlbench.running.checking import check
 from mtlbench.tables.commands import commands
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = ROOT / "results"
 
 FRAIL = """
 import os
@@ -367,7 +367,7 @@ def test_every_committed_record_loads_and_is_the_cell_of_its_folder_and_of_its_w
 
 
 def test_a_record_of_schema_version_1_is_read() -> None:
-    found = load(Path(__file__).parent / "fixtures" / "record-v1.json")
+    found = load(FIXTURES / "record-v1.json")
     assert (found.schema_version, found.id, found.label, found.cell.tuning) == (1, "c089e5e653eb", "gradvac", None)
 
 

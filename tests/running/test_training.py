@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor, nn
 
 from mtlbench.catalogue import building
@@ -22,7 +23,7 @@ from mtlbench.running.streams import stream
 from mtlbench.running.trainee import learning_rate_factor
 from mtlbench.running.training import Interrupted, Progress, run_cell
 
-METHODS = sorted(p.stem for p in (Path(__file__).parents[1] / "methods").glob("[a-z]*.py"))
+METHODS = sorted(p.stem for p in (ROOT / "methods").glob("[a-z]*.py"))
 EVERY = [*METHODS, "uncertainty"]
 STEPS = 24
 

@@ -1,9 +1,8 @@
 """State: what is saved in the middle of a run continues bit-identically in a fresh object."""
 
-import io
-
 import pytest
 import torch
+from oracles import through_a_file
 from torch import nn
 
 import mtlbench
@@ -11,14 +10,6 @@ from mtlbench.catalogue import registry
 from mtlbench.errors import UsageError
 
 K, G = 4, 3
-
-
-def through_a_file(state):
-    """What a checkpoint holds after it was written and read the safe way."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
 
 
 def inputs(seed=0):

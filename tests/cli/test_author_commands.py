@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from mtlbench.bench.result import Bench
 from mtlbench.bench.words import run_bench
 from mtlbench.errors import UsageError
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def test_a_new_method_and_a_new_task_run_together_as_written(command: Callable[..., Any], tmp_path: Path) -> None:

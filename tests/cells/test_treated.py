@@ -10,9 +10,15 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from conftest import curves
-from test_pcgrad_gradvac import assert_updates_equal, gramian, orders_about_to_be_drawn, random_problem, stacked_gramian
-from test_state import through_a_file
+from conftest import ROOT, curves
+from oracles import (
+    assert_updates_equal,
+    gramian,
+    orders_about_to_be_drawn,
+    random_problem,
+    stacked_gramian,
+    through_a_file,
+)
 from torch import nn
 
 import mtlbench
@@ -23,7 +29,7 @@ from mtlbench.errors import UsageError
 from mtlbench.record.reading import records
 from mtlbench.record.schema import Record
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = ROOT / "results"
 GRAMIAN_METHODS = ["pcgrad", "gradvac", "mgda", "gradnorm"]
 
 
