@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from mtlbench.rendering.plain import heading_lines, one_line
 from mtlbench.rendering.table import Row, Section, Table
+from mtlbench.rendering.text import heading_lines, one_line
 
 PORTRAIT = 125
 """Tables of more characters than this, side by side, turn the page to landscape."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from mtlbench.rendering.plain import one_line
 from mtlbench.rendering.table import Column, Row, Section, Table, Value
+from mtlbench.rendering.text import one_line
 
 FORMAT_NAMES = {"html": "HTML", "md": "Markdown", "csv": "CSV", "tex": "LaTeX", "json": "JSON"}
 

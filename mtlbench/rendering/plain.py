@@ -6,28 +6,15 @@ import dataclasses
 import json as json_module
 import math
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtlbench.errors import UsageError
 from mtlbench.rendering.table import Column, Note, Row, Section, Table, Value
+from mtlbench.rendering.text import one_line
 
 SCHEMA_VERSION = 1
 """Of the JSON rendering."""
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks and characters that cannot be seen (control codes, changes of writing direction)."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())
-
-
-def heading_lines(heading: str, width: int) -> list[str]:
-    """A column's heading in lines no wider than `width` where words allow; the arrow stays with the last word."""
-    words = re.sub(" (?=[↑↓]$)", "\u00a0", one_line(heading))
-    width = max(width, *map(len, words.split(" ")))
-    lines = textwrap.wrap(words, width, break_on_hyphens=False)
-    return [line.replace("\u00a0", " ") for line in lines]
 
 
 # --- Markdown

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mtlbench.rendering.plain import heading_lines, one_line
 from mtlbench.rendering.table import Role, Table
+from mtlbench.rendering.text import heading_lines, one_line
 
 _GAP = 2
 """Columns of a table stand this far apart."""

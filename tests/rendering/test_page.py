@@ -14,7 +14,7 @@ from handmade import constant
 
 from mtlbench.record.runs import Collection, Run
 from mtlbench.rendering.files import write_all
-from mtlbench.rendering.plain import one_line
+from mtlbench.rendering.text import one_line
 from mtlbench.tables.making import make, write
 
 TABLE = handmade_table.table()

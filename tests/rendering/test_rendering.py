@@ -23,9 +23,9 @@ from rich.console import Console
 
 from mtlbench.errors import UsageError
 from mtlbench.rendering.files import FORMATS, render, write_all
-from mtlbench.rendering.plain import one_line
 from mtlbench.rendering.table import Note, Table
 from mtlbench.rendering.terminal import show_table
+from mtlbench.rendering.text import one_line
 
 
 def terminal(table: Table, width: int = 160) -> str:
