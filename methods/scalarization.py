@@ -15,7 +15,7 @@ from torch import Tensor
 import mtlbench
 
 
-@mtlbench.register_method("scalarization", paper="Xin et al., NeurIPS 2022, arXiv:2209.11379")
+@mtlbench.register_method("scalarization", paper="Xin et al., NeurIPS 2022, arXiv:2209.11379", role="static")
 class Scalarization(mtlbench.LossWeighting):
     """`sum_k w_k L_k`.
 

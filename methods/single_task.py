@@ -11,7 +11,7 @@ from torch import Tensor
 import mtlbench
 
 
-@mtlbench.register_method("single_task")
+@mtlbench.register_method("single_task", role="reference")
 class SingleTask(mtlbench.LossWeighting):
     """One model per objective, trained by its own loss."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import mtlbench
 
 
-@mtlbench.register_method("uniform", paper="Kurin et al., NeurIPS 2022, arXiv:2201.04122")
+@mtlbench.register_method("uniform", paper="Kurin et al., NeurIPS 2022, arXiv:2201.04122", role="baseline")
 class Uniform(mtlbench.LossWeighting):
     """`sum_k L_k`."""
 

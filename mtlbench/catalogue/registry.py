@@ -11,15 +11,20 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from mtlbench.errors import UsageError, unknown
 
 T = TypeVar("T", bound=type)
 
+Role = Literal["method", "baseline", "reference", "static"]
+"""What a method is to the others: one of those compared, the one that all are compared with, the separate models that
+are the base of Delta-m and are not ranked, or a fixed weighting whose settings trace the trade-off."""
+_ONLY_ONE: tuple[Role, ...] = ("baseline", "reference")
+
 
 @dataclass
-class Entry:
+class Registered:
     """One name of a registry, known before anything is imported."""
 
     name: str
@@ -35,6 +40,8 @@ class Entry:
     """For a task: its variants and protocols, as a YAML file or as data."""
     defaults: dict[str, Any] | None = None
     """For a method: its default hyper-parameters, where its file tells them without being imported."""
+    role: Role = "method"
+    """For a method: what it is to the others."""
 
 
 class Registry:
@@ -49,9 +56,9 @@ class Registry:
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
-        self._entries: dict[str, Entry] | None = None
+        self._entries: dict[str, Registered] | None = None
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, Registered]:
         """Every known entry by name, the broken ones with their `error`; imports no built-in entry."""
         if self._entries is None:
             self._entries = {}
@@ -65,7 +72,7 @@ class Registry:
         """The names that can be used, sorted."""
         return sorted(name for name, entry in self.entries().items() if not entry.error)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> Registered:
         """The entry called `name`; raises `UsageError` with the nearest name if there is none."""
         entries = self.entries()
         if name not in entries:
@@ -90,8 +97,19 @@ class Registry:
             raise UsageError(f"The {self.kind} {name!r} cannot be used: {entry.error} (in {entry.origin}).")
         return entry.cls
 
-    def add(self, name: str, cls: type, paper: str, protocols: Path | dict[str, Any] | None) -> None:
-        """Enter `cls` under `name`; a name that another file has taken raises `UsageError` naming both."""
+    def add(
+        self,
+        name: str,
+        cls: type,
+        *,
+        paper: str,
+        protocols: Path | dict[str, Any] | None = None,
+        role: Role = "method",
+    ) -> None:
+        """Enter `cls` under `name`; a name that another file has taken raises `UsageError` naming both.
+
+        So does a role that only one may have.
+        """
         module = sys.modules[cls.__module__]
         origin = _origin(cls)
         entries = self.entries()
@@ -100,10 +118,15 @@ class Registry:
             raise UsageError(
                 f"The {self.kind} name {name!r} is taken twice: by {taken.origin} and by {origin}. Rename one of them."
             )
+        other = next((e for e in entries.values() if e.role == role and e.name != name), None)
+        if role in _ONLY_ONE and other is not None:
+            raise UsageError(
+                f"There is one {role} only: {other.name!r} of {other.origin}, so {name!r} of {origin} cannot be it."
+            )
         summary = first_sentence(inspect.getdoc(module) or inspect.getdoc(cls) or "")
-        entries[name] = Entry(name, origin, summary, paper, "", cls, protocols)
+        entries[name] = Registered(name, origin, summary, paper, cls=cls, protocols=protocols, role=role)
 
-    def _built_in(self) -> Iterable[Entry]:
+    def _built_in(self) -> Iterable[Registered]:
         spec = importlib.util.find_spec(self.package)
         for location in (spec.submodule_search_locations or []) if spec else []:
             for path in sorted(Path(location).iterdir()):
@@ -111,9 +134,9 @@ class Registry:
                 if file.suffix == ".py" and file.exists() and not path.name.startswith(("_", ".")):
                     yield self._peek(path.stem, file)
 
-    def _peek(self, name: str, file: Path) -> Entry:
+    def _peek(self, name: str, file: Path) -> Registered:
         """What a built-in file says of itself, read without importing it."""
-        entry = Entry(name, str(file), protocols=file.parent / "protocols.yaml" if self.kind == "task" else None)
+        entry = Registered(name, str(file), protocols=file.parent / "protocols.yaml" if self.kind == "task" else None)
         try:
             tree = ast.parse(file.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError, OSError) as error:
@@ -125,8 +148,11 @@ class Registry:
                 if isinstance(call, ast.Call) and _called(call).endswith(f"register_{self.kind}"):
                     entry.defaults = _literal_defaults(cls)
                     for keyword in call.keywords:
-                        if keyword.arg == "paper" and isinstance(keyword.value, ast.Constant):
-                            entry.paper = str(keyword.value.value)
+                        said = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+                        if keyword.arg == "paper" and said is not None:
+                            entry.paper = str(said)
+                        if keyword.arg == "role" and said in get_args(Role):
+                            entry.role = cast("Role", said)
         return entry
 
     def _add_entry_point(self, point: importlib.metadata.EntryPoint) -> None:
@@ -138,9 +164,9 @@ class Registry:
             clash = (
                 f"the {self.kind} name {point.name!r} is taken twice: by {entries[point.name].origin} and by {origin}"
             )
-            entries[f"{point.name} ({distribution})"] = Entry(point.name, origin, error=clash)
+            entries[f"{point.name} ({distribution})"] = Registered(point.name, origin, error=clash)
             return
-        entry = entries[point.name] = Entry(point.name, origin)
+        entry = entries[point.name] = Registered(point.name, origin)
         try:
             point.load()
         except Exception as error:
@@ -191,18 +217,33 @@ def load_plugin(file: str | Path) -> None:
     _loaded_plugins.add(path)
 
 
-def register_method(name: str, *, paper: str = "") -> Callable[[T], T]:
+def role(method: str) -> Role:
+    """What the method of this name is to the others; `method` for a name that is unknown or not installed."""
+    entry = methods.entries().get(method)
+    return "method" if entry is None else entry.role
+
+
+def holder(role: Literal["baseline", "reference"]) -> str:
+    """The name of the one method with this role."""
+    return next(name for name, entry in methods.entries().items() if entry.role == role)
+
+
+def register_method(name: str, *, paper: str = "", role: Role = "method") -> Callable[[T], T]:
     """Class decorator: enter a method in the registry.
 
     Args:
         name: what people type in `method=`; for a built-in method, its file name.
         paper: where the method was published, such as `arXiv:2010.05874`.
+        role: `method`; or `static` for a fixed weighting, whose settings figures join to a front. The framework's own
+            `baseline` and `reference` are the only ones.
     """
     _check_name("method", name)
+    if role not in get_args(Role):
+        raise unknown(f"role of method {name}:", role, get_args(Role))
 
     def register(cls: T) -> T:
         cls.name = name  # type: ignore[attr-defined]
-        methods.add(name, cls, paper, None)
+        methods.add(name, cls, paper=paper, role=role)
         return cls
 
     return register
@@ -224,7 +265,7 @@ def register_task(
     def register(cls: T) -> T:
         cls.name = name  # type: ignore[attr-defined]
         source = Path(_origin(cls)).parent / protocols if isinstance(protocols, str) else protocols
-        tasks.add(name, cls, paper, source)
+        tasks.add(name, cls, paper=paper, protocols=source)
         return cls
 
     return register

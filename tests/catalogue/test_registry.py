@@ -61,6 +61,42 @@ def test_built_in_entries_are_the_files_and_folders_with_their_first_sentence():
     assert registry.tasks.entry("multimnist").protocols.name == "protocols.yaml"
 
 
+def test_a_method_says_its_role_before_it_is_imported():
+    roles = {name: registry.methods.entry(name).role for name in METHODS}
+    assert roles == dict.fromkeys(METHODS, "method") | {
+        "uniform": "baseline",
+        "single_task": "reference",
+        "scalarization": "static",
+    }
+    peeked = registry.Registry("method", "mtlbench.methods").entries()
+    assert {name: peeked[name].role for name in METHODS} == roles
+    assert all(peeked[name].cls is None for name in METHODS)
+    assert (registry.holder("baseline"), registry.holder("reference")) == ("uniform", "single_task")
+
+
+def test_a_name_that_is_not_installed_has_the_role_of_a_method(tmp_path):
+    assert registry.role("of_another_machine") == "method"
+    assert registry.role("uniform") == "baseline"
+    body = DOUBLE.format(name="double").replace('paper="arXiv:0000.00000"', 'role="static"')
+    registry.load_plugin(plugin(tmp_path, "mine", body))
+    assert registry.role("double") == "static"
+
+
+@pytest.mark.parametrize(
+    ("role", "reason"),
+    [
+        ("baseline", r"one baseline only: 'uniform' of .*uniform\.py, so 'double' of .*mine\.py cannot be it"),
+        ("reference", r"one reference only: 'single_task' of .*single_task\.py, so 'double' of .*mine\.py"),
+        ("basline", r"Unknown role of method double: 'basline'\. Did you mean 'baseline'\?"),
+    ],
+)
+def test_a_second_baseline_or_reference_and_an_unknown_role_are_refused(tmp_path, role, reason):
+    body = DOUBLE.format(name="double").replace('paper="arXiv:0000.00000"', f'role="{role}"')
+    with pytest.raises(UsageError, match=reason):
+        registry.load_plugin(plugin(tmp_path, "mine", body))
+    assert "double" not in registry.methods.entries()
+
+
 def test_listing_imports_neither_torch_nor_any_entry():
     script = (
         "import sys, mtlbench, mtlbench.catalogue.registry as r;"
@@ -144,7 +180,9 @@ def test_a_plug_in_that_fails_half_way_leaves_nothing_registered(tmp_path):
 
 def test_a_plug_in_that_fails_leaves_the_built_in_methods_it_used_usable(tmp_path, monkeypatch):
     entry = registry.methods.entry("mgda")
-    monkeypatch.setitem(registry.methods.entries(), "mgda", registry.Entry("mgda", entry.origin))  # not imported yet
+    monkeypatch.setitem(
+        registry.methods.entries(), "mgda", registry.Registered("mgda", entry.origin)
+    )  # not imported yet
     monkeypatch.delitem(sys.modules, "mtlbench.methods.mgda")
     file = plugin(tmp_path, "using", "import mtlbench\n\nmtlbench.method('mgda')\n1 / 0")
     with pytest.raises(UsageError, match="ZeroDivisionError"):
