@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import pydantic
 
 from mtlbench.catalogue.protocol import Protocol, protocol_folder
 from mtlbench.catalogue.search import Space
+from mtlbench.cells.axes import AXES, as_data, from_data, told
 from mtlbench.cells.parameters import default_parameters, plain
 
 
@@ -45,14 +46,10 @@ class Cell:
     variant: str
     protocol: Protocol
     seed: int = 0
-    granularity: str | None = None
-    """None for methods that see no gradients, to which it means nothing."""
-    jacobian_dtype: str | None = None
-    """None for the parameters' own."""
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    """The value of every axis (`cells.axes`); None for one that means nothing to the method."""
     tuning: Tuning | None = None
     """None in the fixed regime."""
-    treated: Sequence[str] | None = None
-    """The objectives whose gradients the method corrects, and groups of them, by name; None for all objectives."""
 
     def canonical(self) -> dict[str, Any]:
         """The configuration that the identity is made of: no paths, hosts, commits or descriptions."""
@@ -63,14 +60,28 @@ class Cell:
             "variant": self.variant,
             "protocol": self.protocol.model_dump(mode="json", exclude={"description", "variants"}),
             "seed": self.seed,
-            "granularity": self.granularity,
-            "jacobian_dtype": self.jacobian_dtype,
+            **as_data(self.axes),
         }
         if self.tuning:
             content["tuning"] = self.tuning.model_dump(mode="json")
-        if self.treated:
-            content["treated"] = list(self.treated)
         return content
+
+    def to_data(self) -> dict[str, Any]:
+        """The cell as JSON holds it, with the whole protocol; see `from_data`."""
+        return {**self.canonical(), "protocol": self.protocol.model_dump(mode="json")}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Cell:
+        """The cell that `to_data` told."""
+        values = {name: value for name, value in data.items() if name not in AXES}
+        return cls(
+            **{
+                **values,
+                "protocol": Protocol(**data["protocol"]),
+                "axes": from_data(data),
+                "tuning": Tuning(**data["tuning"]) if data.get("tuning") else None,
+            }
+        )
 
     @property
     def id(self) -> str:
@@ -78,9 +89,9 @@ class Cell:
         return identity(self.canonical())
 
     @property
-    def setting(self) -> str:
-        """What seeds, trials and reruns of one setting have in common; see `setting`."""
-        return setting(self.canonical())
+    def setting_id(self) -> str:
+        """What seeds, trials and reruns of one setting have in common, as a hash; see `setting_id`."""
+        return setting_id(self.canonical())
 
     @property
     def name(self) -> str:
@@ -99,9 +110,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The method with what differs from its defaults."""
-        return method_label(
-            self.method, self.parameters, self.granularity, self.jacobian_dtype, self.tuning, self.treated
-        )
+        return method_label(self.method, self.parameters, self.axes, self.tuning)
 
     def folder(self, results: Path) -> Path:
         """Where the cell's record stands under `results`."""
@@ -116,7 +125,7 @@ def identity(canonical: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def setting(canonical: Mapping[str, Any]) -> str:
+def setting_id(canonical: Mapping[str, Any]) -> str:
     """The identity of a canonical configuration without seed, trial, budget and the values that were searched."""
     return identity({key: value for key, value in unsearched(canonical).items() if key != "seed"})
 
@@ -139,10 +148,8 @@ def unsearched(canonical: Mapping[str, Any]) -> dict[str, Any]:
 def method_label(
     method: str,
     parameters: Mapping[str, Any],
-    granularity: str | None,
-    jacobian_dtype: str | None,
+    values: Mapping[str, Any],
     tuning: Tuning | None = None,
-    treated: Sequence[str] | None = None,
 ) -> str:
     """The method with what differs from its defaults: `gradvac(beta=0.1, all_layer, treated=lrl)`.
 
@@ -153,14 +160,8 @@ def method_label(
         parameters = {k: v for k, v in parameters.items() if f"method.{k}" not in tuning.space}
         defaults = {k: v for k, v in defaults.items() if f"method.{k}" not in tuning.fixed}
     changed = [f"{k}={_short(v)}" for k, v in parameters.items() if k not in defaults or defaults[k] != plain(v)]
-    changed += [word for word in (granularity, jacobian_dtype) if word not in (None, "whole_model")]
-    changed += [f"treated={treated_word(treated)}"] if treated else []
+    changed += [AXES[name].label(value) for name, value in told(values).items()]
     return f"{method}({', '.join(changed)})" if changed else method
-
-
-def treated_word(treated: Sequence[str]) -> str:
-    """The value of `treated=` that says this: `lrl`, or `[de-en,fr-en]`."""
-    return treated[0] if len(treated) == 1 else f"[{','.join(treated)}]"
 
 
 def _short(value: Any) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from mtlbench.catalogue.registry import methods, tasks
 from mtlbench.catalogue.variants import compared_with, resolve
+from mtlbench.cells.axes import AXES, values_for
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.parameters import check_finite, checked_parameters
-from mtlbench.cells.words import LARGEST_GRID, RUN_KEYS, read_words
+from mtlbench.cells.words import LARGEST_GRID, RESULTS, RUN_KEYS, read_words
 from mtlbench.errors import UsageError, unknown
-
-JACOBIAN_DTYPES = ("float32", "bfloat16")
+from mtlbench.storage import path_of
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Request:
     """Trials of each setting; None in the fixed regime."""
     seeds: list[int] = field(default_factory=list)
     """Of the reruns in the tuned regime."""
-    results: Path = Path("results")
+    results: Path = RESULTS
     jobs: int | None = None
     data_root: Path | None = None
     device: str = "cpu"
@@ -135,40 +135,15 @@ def _check_parameters(chosen: Sequence[str], given: Mapping[str, Any]) -> None:
 def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """The distinct settings of one method in the grid."""
     from mtlbench.catalogue.signature import parameters
-    from mtlbench.engine.grouping import GRANULARITIES
-    from mtlbench.engine.kinds import LossWeighting
 
     cls = methods.load(name)
     own = {key: values for key, values in given.items() if key in parameters(cls)}
-    gradients = not issubclass(cls, LossWeighting)
-    cells = []
-    for values in _product(own):
-        settings = checked_parameters(name, values)
-        for granularity, dtype, treated in itertools.product(
-            axes.get("granularity", ["whole_model"]), axes.get("jacobian_dtype", [None]), axes.get("treated", ["all"])
-        ):
-            if granularity not in GRANULARITIES:
-                raise unknown("granularity", str(granularity), GRANULARITIES)
-            if dtype not in (None, "none", *JACOBIAN_DTYPES):
-                raise unknown("jacobian_dtype", str(dtype), JACOBIAN_DTYPES)
-            cells.append(
-                {
-                    "method": name,
-                    "parameters": settings,
-                    "granularity": granularity if gradients else None,
-                    "jacobian_dtype": dtype if gradients and dtype not in ("none", "float32") else None,
-                    "treated": _treated(treated) if gradients else None,
-                }
-            )
-    return cells
-
-
-def _treated(value: Any) -> tuple[str, ...] | None:
-    """Names of objectives and of groups of them, in an order of their own; None for all objectives."""
-    names = sorted({str(name) for name in (value if isinstance(value, list) else [value])})
-    if not names:
-        raise UsageError("treated=[] is not allowed: name objectives or groups of them, or leave it out.")
-    return None if "all" in names else tuple(names)
+    typed = {key: values for key, values in axes.items() if key in AXES}
+    return [
+        {"method": name, "parameters": settings, "axes": values_for(cls, values)}
+        for settings in (checked_parameters(name, values) for values in _product(own))
+        for values in _product(typed)
+    ]
 
 
 def _product(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -208,7 +183,7 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
         single["against"] = str(single["against"])
     for key in ("results", "data_root"):
         if key in single:
-            single[key] = Path(str(single[key])).expanduser()
+            single[key] = path_of(str(single[key]))
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device := str(single.get("device", "cpu"))):
         raise UsageError(f"device={device} is not allowed: it is cpu, cuda, cuda:0 or mps.")
     return single

@@ -26,6 +26,8 @@ CELL_KEYS = (
     "jacobian_dtype",
 )
 RUN_KEYS = ("against", "tune", "results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
+RESULTS = Path("runs")
+"""Where records go, and are looked for, unless `results=` says otherwise."""
 LARGEST_GRID = 10_000
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from mtlbench.catalogue.protocol import protocol_folder, protocol_label
-from mtlbench.cells.cell import Tuning, identity, method_label, setting
+from mtlbench.cells.axes import AXES, as_data, from_data
+from mtlbench.cells.cell import Tuning, identity, method_label, setting_id
 from mtlbench.storage import write_atomically
 from mtlbench.strict import Strict
 
@@ -126,16 +127,27 @@ class CellInfo(Strict):
     variant: str
     protocol: dict[str, Any]
     seed: int
-    granularity: str | None
-    jacobian_dtype: str | None
+    axes: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """The value of every axis (`cells.axes`); in a file they stand beside the other keys."""
     tuning: Tuning | None = None
     """None in the fixed regime, as in every record of schema version 1."""
-    treated: tuple[str, ...] | None = None
-    """The objectives whose gradients the method corrects, and groups of them; None for all, as before version 3."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _gather_axes(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "axes" in data:
+            return data
+        return {**{key: value for key, value in data.items() if key not in AXES}, "axes": from_data(data)}
+
+    @pydantic.model_serializer(mode="wrap")
+    def _spread_axes(self, inner: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content = inner(self)
+        axes = content.pop("axes")
+        return {**content, **as_data(axes)}
 
     def canonical(self) -> dict[str, Any]:
-        """What the identity is made of: where there is no tuning and all are treated, there is no word of it."""
-        return self.model_dump(exclude={key for key in ("tuning", "treated") if getattr(self, key) is None})
+        """What the identity is made of: where there is no tuning, there is no word of it."""
+        return self.model_dump(exclude={"tuning"} if self.tuning is None else None)
 
     @property
     def protocol_label(self) -> str:
@@ -149,9 +161,9 @@ class CellInfo(Strict):
         return protocol_folder(p["name"], p["version"], p["modified"], self.tuning is not None)
 
     @property
-    def setting(self) -> str:
+    def setting_id(self) -> str:
         """What seeds, trials and reruns of one setting have in common, as a hash."""
-        return setting(self.canonical())
+        return setting_id(self.canonical())
 
 
 class Record(Strict):
@@ -196,7 +208,7 @@ class Record(Strict):
     def label(self) -> str:
         """The method with what differs from its defaults."""
         c = self.cell
-        return method_label(c.method, c.parameters, c.granularity, c.jacobian_dtype, c.tuning, c.treated)
+        return method_label(c.method, c.parameters, c.axes, c.tuning)
 
     @property
     def protocol_label(self) -> str:

@@ -46,7 +46,7 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tu
     built: dict[str, tuple[Task, nn.Module] | None] = {}
     first: dict[str, Cell] = {}
     for cell in cells:
-        first.setdefault(cell.setting, cell)
+        first.setdefault(cell.setting_id, cell)
     notices: dict[str, Cell] = {}
     for cell in first.values():
         protocol = cell.protocol

@@ -74,7 +74,7 @@ class Launcher:
         """The winner of each setting's trials on the seeds of the user; warns where no winner can be told."""
         settings: dict[str, list[Cell]] = {}
         for cell in self.request.cells:
-            settings.setdefault(cell.setting, []).append(cell)
+            settings.setdefault(cell.setting_id, []).append(cell)
         made: list[Cell] = []
         for trials in settings.values():
             best, problem = self._best(trials)

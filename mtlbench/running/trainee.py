@@ -37,15 +37,15 @@ def treated_objectives(cell: Cell, task: Task) -> list[int] | None:
     Raises:
         UsageError: a name that is neither an objective's nor a group's.
     """
-    if cell.treated is None:
+    if (treated := cell.axes["treated"]) is None:
         return None
     known = {objective.name: [k] for k, objective in enumerate(task.objectives)} | dict(task.groups)
-    for name in cell.treated:
+    for name in treated:
         if name not in known:
             named = ", ".join(sorted(task.groups)) or "none here"
             hint = f"treated= takes all, a group of objectives ({named}), an objective, or a list: [NAME,NAME]."
             raise unknown(f"objective of {cell.task}/{cell.variant} to treat:", name, known, hint)
-    return sorted({k for name in cell.treated for k in known[name]})
+    return sorted({k for name in treated for k in known[name]})
 
 
 class Trainee:
@@ -56,12 +56,12 @@ class Trainee:
         self.model = model
         self.objectives = objectives
         self.protocol = cell.protocol
-        dtype = DTYPES[cell.jacobian_dtype] if cell.jacobian_dtype else None
+        dtype = DTYPES[cell.axes["jacobian_dtype"]] if cell.axes["jacobian_dtype"] else None
         treated = treated_objectives(cell, task)
         self.backward = Backward(
             method,
             task.shared(model),
-            cell.granularity or "whole_model",
+            cell.axes["granularity"] or "whole_model",
             len(objectives),
             jacobian_dtype=dtype,
             treated=None if treated is None else [row for row, k in enumerate(objectives) if k in treated],

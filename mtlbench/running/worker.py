@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.catalogue import registry
-from mtlbench.catalogue.protocol import Protocol
-from mtlbench.cells.cell import Cell, Tuning
+from mtlbench.cells.cell import Cell
 from mtlbench.errors import UsageError
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import RECORD, CellInfo, Record, Status
@@ -58,14 +57,7 @@ def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -
         else:
             emit({"event": "end", "status": "finished", "reason": ""})
             return
-    protocol, tuning = job["cell"]["protocol"], job["cell"]["tuning"]
-    cell = Cell(
-        **{
-            **job["cell"],
-            "protocol": Protocol(**protocol),
-            "tuning": Tuning(**tuning) if tuning else None,
-        }
-    )
+    cell = Cell.from_data(job["cell"])
 
     from mtlbench.running.training import OUT_OF_MEMORY, Interrupted, Progress, run_cell
 

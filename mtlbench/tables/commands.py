@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mtlbench.catalogue.variants import compared_with
-from mtlbench.cells.cell import treated_word
+from mtlbench.cells.axes import AXES, told
 from mtlbench.cells.parameters import default_parameters
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import CellInfo
@@ -68,12 +68,7 @@ def _words(cell: CellInfo) -> dict[str, str]:
         key = f"method.{name}"
         if key not in searched and (key in fixed or name not in defaults or defaults[name] != value):
             words[key] = _text(value)
-    if cell.granularity not in (None, "whole_model"):
-        words["granularity"] = str(cell.granularity)
-    if cell.treated is not None:
-        words["treated"] = treated_word(cell.treated)
-    if cell.jacobian_dtype is not None:
-        words["jacobian_dtype"] = cell.jacobian_dtype
+    words |= {name: AXES[name].word(value) for name, value in told(cell.axes).items()}
     if cell.tuning is not None and cell.tuning.budget is not None:
         words["tune"] = str(cell.tuning.budget)
     return words

@@ -11,13 +11,9 @@ from typing import Any
 
 from mtlbench.cells.cell import identity, unsearched
 from mtlbench.cells.trials import TRIAL_SEEDS
-from mtlbench.record.runs import Absent, Collection, Run, signatures
+from mtlbench.record.runs import Absent, Collection, Run
 from mtlbench.record.schema import RECORD, CellInfo
 from mtlbench.record.selection import winner
-from mtlbench.tables.wording import listed
-
-NOT_COMPARED = ("mtlbench",)
-"""Packages whose versions may differ in one table: of the suite itself, commits tell more."""
 
 
 @dataclass
@@ -137,39 +133,6 @@ def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
     return Sorted(ordered, warnings)
 
 
-def mixture(grid: Grid) -> dict[str, dict[str, list[Run]]]:
-    """What must not differ within one table and does: name -> value -> runs, the most common value first.
-
-    Protocol contents, data digests, precision, and what only newer records name, where both sides do: versions of
-    packages, groups of objectives, signatures of metrics.
-    """
-    by_name: dict[str, dict[str, list[Run]]] = {}
-    for setting in grid.settings.values():
-        content = f"{setting.cell.protocol_label} (content {content_digest(setting.cell)})"
-        for run in setting.runs.values():
-            made = run.provenance
-            told = {"protocol": content, "data": made.data_digest[:12], "precision": made.precision}
-            told |= {**made.packages, **_declared(run)}
-            for name, value in told.items():
-                if name not in NOT_COMPARED:
-                    by_name.setdefault(name, {}).setdefault(value, []).append(run)
-    return {
-        name: dict(sorted(values.items(), key=lambda item: (-len(item[1]), item[0])))
-        for name, values in by_name.items()
-        if len(values) > 1
-    }
-
-
-def _declared(run: Run) -> dict[str, str]:
-    """What the task said of groups and metrics, shortened, with a digest of the whole."""
-    groups = {f"group {name}": {"": list(members)} for name, members in run.groups.items()}
-    metrics = {f"metric {name}": members for name, members in signatures(run.measures).items()}
-    return {
-        name: f"{'; '.join(f'{text} ({listed(of)})'.strip() for text, of in told.items())} {identity(told)}"
-        for name, told in {**groups, **metrics}.items()
-    }
-
-
 def content_digest(cell: CellInfo) -> str:
     """A digest of what the protocol says; of what was searched, where it was searched instead of the values."""
     content = unsearched(cell.canonical())
@@ -188,14 +151,12 @@ def _digest(cell: CellInfo) -> tuple[str, str]:
         cell.variant,
         cell.method,
         repr(cell.parameters),
-        cell.granularity,
-        cell.jacobian_dtype,
-        cell.treated,
+        repr(cell.axes),
         repr(cell.protocol),
         repr(cell.tuning),
     )
     if key not in _digests:
-        _digests[key] = cell.setting, content_digest(cell)
+        _digests[key] = cell.setting_id, content_digest(cell)
     return _digests[key]
 
 

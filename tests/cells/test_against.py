@@ -137,7 +137,7 @@ def test_a_word_that_is_no_method_is_refused(lone: Path, words: str) -> None:
 )
 def test_the_commands_of_a_table_make_exactly_its_cells(lone: Path, words: str) -> None:
     request = asked(f"{words} task=lone")
-    settings = {cell.setting: CellInfo(**cell.canonical()) for cell in request.cells}
+    settings = {cell.setting_id: CellInfo(**cell.canonical()) for cell in request.cells}
     if request.tune:
         settings = {
             key: info.model_copy(update={"tuning": info.tuning.model_copy(update={"budget": request.tune})})

@@ -189,7 +189,7 @@ def test_a_word_of_two_tasks_is_for_both_if_it_means_the_same(tiny: Path) -> Non
 
 def test_granularity_and_dtype_mean_nothing_to_methods_that_see_no_gradients() -> None:
     found = cells("method=uniform,pcgrad task=multimnist granularity=whole_model,all_layer jacobian_dtype=bfloat16")
-    assert [(c.method, c.granularity, c.jacobian_dtype) for c in found] == [
+    assert [(c.method, c.axes["granularity"], c.axes["jacobian_dtype"]) for c in found] == [
         ("uniform", None, None),
         ("pcgrad", "whole_model", "bfloat16"),
         ("pcgrad", "all_layer", "bfloat16"),

@@ -298,7 +298,7 @@ def test_training_continues_bit_identically_in_a_fresh_object() -> None:
 
 def test_words_make_a_grid_and_mean_nothing_to_methods_that_see_no_gradients() -> None:
     found = parse(["method=gradvac,uniform", "task=multimnist", "treated=all,hrl,[right,left],[left,right]"]).cells
-    assert [(cell.method, cell.treated) for cell in found] == [
+    assert [(cell.method, cell.axes["treated"]) for cell in found] == [
         ("gradvac", None),
         ("gradvac", ("hrl",)),
         ("gradvac", ("left", "right")),
@@ -310,7 +310,7 @@ def test_words_make_a_grid_and_mean_nothing_to_methods_that_see_no_gradients() -
         "gradvac(treated=[left,right])",
         "uniform",
     ]
-    assert len({cell.id for cell in found}) == len({cell.setting for cell in found}) == 4
+    assert len({cell.id for cell in found}) == len({cell.setting_id for cell in found}) == 4
     (both,) = parse(["method=gradvac", "task=multimnist", "treated=lrl", "granularity=all_layer"]).cells
     assert both.name == "gradvac(all_layer, treated=lrl) on multimnist/digits, seed 0"
 
@@ -346,7 +346,7 @@ def test_a_run_treats_the_objectives_of_a_group(
     assert found["both"].evaluations == found["all"].evaluations
     assert found["low"].evaluations == found["b"].evaluations
     assert found["low"].evaluations not in (found["all"].evaluations, found["a"].evaluations)
-    assert found["low"].cell.treated == ("low",)
+    assert found["low"].cell.axes["treated"] == ("low",)
     assert found["low"].label == "gradvac(treated=low)"
     with pytest.raises(UsageError, match=r"'lov'. Did you mean 'low'\? Known: a, b, both, low\..*\(both, low\)"):
         train(f"{words} treated=lov", tmp_path / "none")

@@ -243,7 +243,7 @@ def test_what_the_user_fixes_leaves_the_space() -> None:
         assert list(cell.tuning.space) == ["protocol.options.dropout", "protocol.optimizer.weight_decay"]
         assert cell.protocol.optimizer.lr == 0.001
         assert cell.protocol.label == "digits@1+optimizer.lr=0.001"
-    assert len({c.setting for c in found.cells}) == 3
+    assert len({c.setting_id for c in found.cells}) == 3
 
 
 def test_what_is_fixed_at_its_own_value_is_told_too() -> None:
@@ -252,7 +252,7 @@ def test_what_is_fixed_at_its_own_value_is_told_too() -> None:
     cell = request(f"{words} method.beta=0.01 protocol.optimizer.lr={default}").cells[0]
     assert cell.protocol.label == f"digits@1+optimizer.lr={default}"
     assert cell.name.startswith("gradvac(beta=0.01) on")
-    assert cell.setting != request(words).cells[0].setting
+    assert cell.setting_id != request(words).cells[0].setting_id
 
 
 def test_a_group_of_keys_that_is_fixed_leaves_the_space_with_all_its_keys(tmp_path: Path) -> None:
@@ -285,12 +285,12 @@ def test_names_labels_and_folders_tell_trials_and_reruns() -> None:
 def test_a_setting_is_what_its_trials_and_reruns_have_in_common() -> None:
     found = request("method=gradvac,uniform task=multimnist tune=4").cells
     again = [c for budget in (4, 8) for c in reruns(found[2], budget, [0, 1])]
-    assert {c.setting for c in again} == {c.setting for c in found if c.method == "gradvac"}
-    assert len({c.setting for c in found}) == 2
-    assert CellInfo(**found[0].canonical()).setting == found[0].setting
+    assert {c.setting_id for c in again} == {c.setting_id for c in found if c.method == "gradvac"}
+    assert len({c.setting_id for c in found}) == 2
+    assert CellInfo(**found[0].canonical()).setting_id == found[0].setting_id
     fixed = request("method=gradvac task=multimnist seed=0,1 method.beta=0.01,0.1").cells
-    assert len({c.setting for c in fixed}) == 2
-    assert not {c.setting for c in fixed} & {c.setting for c in found}
+    assert len({c.setting_id for c in fixed}) == 2
+    assert not {c.setting_id for c in fixed} & {c.setting_id for c in found}
 
 
 def test_the_seeds_of_the_words_are_those_of_the_reruns() -> None:

@@ -40,7 +40,7 @@ def words(command: str) -> list[str]:
 def test_the_commands_make_the_same_cells(given: str, count: int) -> None:
     cells = parse([*given.split(), "task=multimnist/digits"]).cells
     seeds = sorted({cell.seed for cell in cells})
-    settings = {cell.setting: cell for cell in cells}
+    settings = {cell.setting_id: cell for cell in cells}
     found = commands(info([*settings.values()]), seeds)
     assert len(found) == count
     made = [cell.id for command in found for cell in parse(words(command)).cells]

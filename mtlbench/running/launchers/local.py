@@ -32,12 +32,7 @@ class Worker:
         root = data.data_root(request.data_root)
         job = {
             "folder": str(folder),
-            "cell": {
-                **{k: getattr(cell, k) for k in ("method", "parameters", "task", "variant", "seed")},
-                **{k: getattr(cell, k) for k in ("granularity", "jacobian_dtype", "treated")},
-                "protocol": cell.protocol.model_dump(mode="json"),
-                "tuning": cell.tuning.model_dump(mode="json") if cell.tuning else None,
-            },
+            "cell": cell.to_data(),
             "plugins": [str(p) for p in request.plugins],
             "options": {
                 "device": request.device,
