@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,14 @@ from pathlib import Path
 from typing import IO
 
 from mtlbench.errors import UsageError
+
+
+def path_of(text: str | Path) -> Path:
+    """The path that a person wrote, with `~` and `~user` in full; raises `UsageError` where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{text} is no path: no home folder is known of {Path(text).parts[0]!r}.") from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object] | bytes) -> None:
@@ -40,6 +50,38 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object] | bytes) -
             Path(name).unlink()
         raise
     _sync_folder(path.parent)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    A pipe, a device or a socket of that name is not opened: reading one may never end.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, it is no regular file or it is larger; `strerror` says so.
+    """
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        if os.fstat(file.fileno()).st_size > most or len(content := file.read(most + 1)) > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(path))
+    return content
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """`os.open` for regular files only, links to them included; raises `OSError` for anything else."""
+    with contextlib.suppress(FileNotFoundError):
+        _require_regular(path.stat().st_mode, path)  # before it is opened, which alone may do something to a device
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)  # a pipe put there meanwhile does not block
+    try:
+        _require_regular(os.fstat(handle).st_mode, path)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _require_regular(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,15 @@ from typing import IO
 import pytest
 
 from mtlbench.errors import UsageError
-from mtlbench.storage import is_locked, locked, remove_leftovers, require_writable, set_aside, write_atomically
+from mtlbench.storage import (
+    is_locked,
+    locked,
+    path_of,
+    remove_leftovers,
+    require_writable,
+    set_aside,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("before", [None, b"old"])
@@ -97,6 +106,34 @@ def test_asking_whether_a_folder_is_locked_never_makes_it_look_locked(tmp_path: 
         asker.communicate()
 
 
+def test_a_regular_file_is_read_whole_up_to_its_cap(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "file", most=5) == read_regular(tmp_path / "link", most=6) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_regular(tmp_path / "file", most=4)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none", most=4)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("special", ["pipe", "device", "folder", "link to a pipe"])
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path, special: str) -> None:
+    path = tmp_path / "record.json"
+    if special == "folder":
+        path.mkdir()
+    elif special == "device":
+        path.symlink_to("/dev/zero")
+    elif special == "pipe":
+        os.mkfifo(path)
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to("pipe")
+    with pytest.raises(OSError, match="not a regular file") as refused:
+        read_regular(path, most=1000)
+    assert refused.value.filename == str(path)
+
+
 def test_set_aside_keeps_every_damaged_file(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / "record.json").write_text(str(number))
@@ -112,3 +149,9 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
         require_writable(tmp_path / "file")
     require_writable(tmp_path / "new" / "below")
     assert list((tmp_path / "new" / "below").iterdir()) == []
+
+
+def test_a_path_of_a_user_that_there_is_not_is_refused_in_words() -> None:
+    assert path_of("~/x") == Path.home() / "x"
+    with pytest.raises(UsageError, match="no home folder is known of '~nosuchuser'"):
+        path_of("~nosuchuser/x")

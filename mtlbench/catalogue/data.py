@@ -15,6 +15,7 @@ import yaml
 from mtlbench.catalogue.registry import tasks
 from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import DataMissing, UsageError, unknown
+from mtlbench.storage import path_of
 from mtlbench.strict import Strict
 
 ENVIRONMENT = "MTLBENCH_DATA"
@@ -78,7 +79,7 @@ class DataSet(Strict):
 def data_root(given: str | Path | None = None) -> Path | None:
     """The folder of the data sets: `given`, else the environment variable MTLBENCH_DATA, else None."""
     chosen = given or os.environ.get(ENVIRONMENT)
-    return Path(chosen).expanduser() if chosen else None
+    return path_of(chosen) if chosen else None
 
 
 @functools.cache

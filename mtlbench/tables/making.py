@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtlbench.cells.words import RESULTS
 from mtlbench.errors import UsageError
 from mtlbench.record.reading import cells
 from mtlbench.record.runs import Absent, Collection, collect
@@ -41,7 +42,7 @@ def make(collection: Collection, options: Options | None = None) -> Tables:
     return Tables(made, across(made.boards, options))
 
 
-def leaderboards(results: str | Path = "results", options: Options | None = None) -> Tables:
+def leaderboards(results: str | Path = RESULTS, options: Options | None = None) -> Tables:
     """All tables of the records below `results`, as `mtlbench table` makes them."""
     return make(collect(cells(Path(results))), options)
 
