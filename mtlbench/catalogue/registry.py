@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ def load_plugin(file: str | Path) -> None:
 
     A file that fails is kept in `broken_plugins` and raises `UsageError`; nothing else is affected.
     """
-    path = Path(file).expanduser().resolve()
+    path = Path(os.path.expanduser(file)).resolve()  # noqa: PTH111 (`Path.expanduser` raises for an unknown user)
     if path in _loaded_plugins:
         return
     try:
