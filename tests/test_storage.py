@@ -16,6 +16,7 @@ from mtlbench.storage import (
     is_locked,
     locked,
     path_of,
+    read_regular,
     remove_leftovers,
     require_writable,
     set_aside,
