@@ -38,12 +38,12 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         from mtlbench.record.reading import cell_state
         from mtlbench.record.runs import collect
-        from mtlbench.tables.leaderboard import Options
         from mtlbench.tables.making import make
+        from mtlbench.tables.options import TableOptions
 
         scored = [o.cell for o in outcomes if o.status in ("finished", "skipped")]
         there = {cell.label for cell in scored if not (cell.tuning and cell.tuning.is_trial)}
-        compare = Options(against=request.against if request.against in there else None)
+        compare = TableOptions(against=request.against if request.against in there else None)
         show_tables(make(collect(cell_state(folder) for folder in folders if folder.exists()), compare))
         console.print(f"Records: {safe(str(request.results))}", highlight=False)
     failed = [o for o in outcomes if o.status not in ("finished", "skipped")]

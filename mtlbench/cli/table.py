@@ -39,22 +39,21 @@ def table(options: argparse.Namespace) -> int:
     from mtlbench.record.reading import cells
     from mtlbench.record.runs import collect
     from mtlbench.rendering.files import FORMATS, render
-    from mtlbench.tables.comparison import DeltaConvention
-    from mtlbench.tables.leaderboard import Options
-    from mtlbench.tables.making import FILTERS, choose, make, write
+    from mtlbench.tables.making import FILTERS, make, narrow, write
+    from mtlbench.tables.options import DeltaConvention, TableOptions
 
     for plugin in options.plugin:
         registry.load_plugin(plugin)
     axes = read_words(options.words, (*FILTERS, "results"))
     results = Path(str(axes.get("results", ["results"])[0])).expanduser()
     everything = collect(cells(results))
-    chosen = choose(everything, axes)
+    chosen = narrow(everything, axes)
     if not chosen.runs and not chosen.absent:
         there = sorted({f"{run.cell.task}/{run.cell.variant}" for run in everything.runs})
         raise UsageError(f"No records under {results} fit. There are records of: {', '.join(there) or 'nothing yet'}.")
     tables = make(
         chosen,
-        Options(
+        TableOptions(
             selection=options.selection,
             split=options.split,
             level=options.level,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,11 +14,11 @@ from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array
 from mtlbench.rendering.table import Column, Note, Row, Table, Value
-from mtlbench.statistics import Interval
+from mtlbench.statistics import Difference, Interval
 from mtlbench.tables.columns import Cells
-from mtlbench.tables.comparison import DeltaConvention
 from mtlbench.tables.entries import BASELINE, Entry
-from mtlbench.tables.leaderboard import Leaderboard, Options
+from mtlbench.tables.leaderboard import Leaderboard
+from mtlbench.tables.options import DeltaConvention, TableOptions
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class Across:
     """For each method that ran on all tasks: T arrays (n_t,) of Delta-m in percent, positive = better."""
 
 
-def across(boards: Sequence[Leaderboard], options: Options | None = None) -> list[Across]:
+def across(boards: Sequence[Leaderboard], options: TableOptions | None = None) -> list[Across]:
     """A table for each regime and kind of data with leaderboards of at least two tasks that have a reference row.
 
     Embedded and real data never share a table. Of several protocols of one variant, its own one counts.
     """
-    options = options or Options()
+    options = options or TableOptions()
     kinds: dict[tuple[str, int | None, str], dict[tuple[str, str], Leaderboard]] = {}
     for board in boards:
         if board.delta is not None:
@@ -70,107 +71,76 @@ def _data(board: Leaderboard) -> str:
     return "embedded" if variant is not None and not variant.needs else "real"
 
 
-def _across(kind: str, boards: Sequence[Leaderboard], options: Options) -> Across:
-    names = [f"{b.task}/{b.variant} {b.protocol}" for b in boards]
-    found: dict[str, list[Entry | None]] = {}
-    for place, board in enumerate(boards):
-        for e in board.entries:
-            if e.role == "method":
-                found.setdefault(e.label, [None] * len(boards))[place] = e if e.runs else None
-    everywhere = {label: [e for e in row if e] for label, row in found.items() if all(row)}
-    scores = {label: [_delta(b, e) for b, e in zip(boards, row, strict=True)] for label, row in everywhere.items()}
-    values: Cells = {label: {} for label in found}
-    columns = _single(boards, names, found, values, options)
-    columns += _aggregates(scores, _Pairs(boards, everywhere), values, options)
-    means = {label: float(np.mean([x.mean() for x in tasks])) for label, tasks in scores.items()}
-    order = sorted(found, key=lambda label: -means.get(label, -math.inf))
-    rows = [
-        Row(label, "method", values[label], sum(e is not None for e in found[label]), len(boards)) for label in order
-    ]
-    missing = [
-        Note(f"{label}: no result on {name}, so nothing over all tasks.", "warning")
-        for label in order
-        for name, e in zip(names, found[label], strict=True)
-        if e is None
-    ]
-    budget, split = boards[0].budget, boards[0].split
-    done, asked = sum(row.n for row in rows), len(rows) * len(boards)
-    made = Table(
-        slug=f"across-{kind}-data" + (f"-tuned{budget}" if budget else "") + (f"-{split}" if split != "test" else ""),
-        title=f"{len(boards)} tasks on {kind} data"
-        + (f", tuned on {budget} trials" if budget else "")
-        + (f", split {split}" if split != "test" else ""),
-        incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
-        columns=tuple(columns),
-        rows=tuple(rows),
-        notes=(*_about(options, budget), *_rank_test(scores), *missing),
-        facts={
-            "tasks": "; ".join(names),
-            **({"split": split} if split != "test" else {}),
-            "regime": f"tuned, {budget} trials per method" if budget else "fixed",
-            "selection": str(boards[0].rule),
-            "level": f"{options.level:g}",
-            "delta_m base row": "single_task of each task, mean over its seeds",
-            "delta_m sign": options.convention.sign_in_words,
-            "delta_m weighting": options.convention.weighting_in_words,
-        },
-    )
-    return Across(made, tuple(boards), scores)
+@dataclass(frozen=True)
+class _Pool:
+    """The methods that are compared over some tasks, by the seeds that both have."""
 
+    boards: Sequence[Leaderboard]
+    """One for each of T tasks."""
+    options: TableOptions
+    entries: Mapping[str, Sequence[Entry | None]]
+    """Of each method T entries; None where it has no result."""
 
-def _single(
-    boards: Sequence[Leaderboard],
-    names: Sequence[str],
-    found: dict[str, list[Entry | None]],
-    values: Cells,
-    options: Options,
-) -> list[Column]:
-    """Delta-m on each task."""
-    columns = [_column(f"task{place}", name, options.convention) for place, name in enumerate(names)]
-    for label, entries in found.items():
-        for board, column, e in zip(boards, columns, entries, strict=True):
-            if e is not None:
-                interval = statistics.t_interval(_turn(options) * _delta(board, e), options.level)
-                values[label][column.key] = Value(interval.mean, interval)
-    return columns
+    @classmethod
+    def of(cls, boards: Sequence[Leaderboard], options: TableOptions) -> _Pool:
+        """All methods of the boards."""
+        found: dict[str, list[Entry | None]] = {}
+        for place, board in enumerate(boards):
+            for e in board.entries:
+                if e.role == "method":
+                    found.setdefault(e.label, [None] * len(boards))[place] = e if e.runs else None
+        return cls(boards, options, found)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the tasks: `multimnist/mnist cpu@1`."""
+        return [f"{b.task}/{b.variant} {b.protocol}" for b in self.boards]
 
-def _aggregates(scores: dict[str, list[Array]], pairs: _Pairs, values: Cells, options: Options) -> list[Column]:
-    """Over all tasks: interquartile mean, mean, rank, differences to the baseline."""
-    iqm, mean = _column("iqm", "IQM Δm [%]", options.convention), _column("mean", "mean Δm [%]", options.convention)
-    good = _as_good_as_the_best(scores, pairs, options.level)
-    for label, tasks in scores.items():
-        turned = [_turn(options) * x for x in tasks]
-        middle = statistics.interquartile_mean(turned, options.level, generator=np.random.default_rng(0))
-        plain = statistics.stratified_mean(turned, options.level)
-        values[label][iqm.key] = Value(middle.mean, middle)
-        values[label][mean.key] = Value(plain.mean, plain, best=label in good)
-    columns = [iqm, mean]
-    if len(scores) > 1:
-        columns.append(_ranks(scores, values))
-        against = options.against or BASELINE
-        if against in scores:
-            columns.append(_against(against, pairs, values, options))
-            if len(pairs.boards) >= statistics.RANK_TEST_TASKS:
-                columns.append(_signed_ranks(against, scores, values))
-    return columns
+    @cached_property
+    def everywhere(self) -> dict[str, list[Entry]]:
+        """The methods with a result on every task."""
+        return {label: [e for e in row if e] for label, row in self.entries.items() if all(row)}
 
+    @cached_property
+    def scores(self) -> dict[str, list[Array]]:
+        """Of each of them T arrays (n_t,) of Delta-m, positive = better."""
+        return {
+            label: [_delta(board, e) for board, e in zip(self.boards, row, strict=True)]
+            for label, row in self.everywhere.items()
+        }
 
-def _ranks(scores: dict[str, list[Array]], values: Cells) -> Column:
-    column = Column("rank", f"rank of {len(scores)}", False, about="mean rank over tasks; depends on the pool")
-    means = _means(scores)
-    for label, rank in zip(scores, statistics.mean_ranks(means, np.ones(means.shape[1])), strict=True):
-        values[label][column.key] = Value(float(rank))
-    return column
+    @property
+    def means(self) -> Array:
+        """(R, T): over seeds."""
+        return np.array([[x.mean() for x in tasks] for tasks in self.scores.values()])
 
+    @property
+    def order(self) -> list[str]:
+        """From the best mean over tasks to the worst, those without one last."""
+        means = dict(zip(self.scores, self.means.mean(1), strict=True)) if self.scores else {}
+        return sorted(self.entries, key=lambda label: -means.get(label, -math.inf))
 
-def _means(scores: dict[str, list[Array]]) -> Array:
-    """(R, T)."""
-    return np.array([[x.mean() for x in tasks] for tasks in scores.values()])
+    @property
+    def turn(self) -> float:
+        """The factor from positive = better to the sign that is printed."""
+        return -1.0 if self.options.convention.negative else 1.0
 
+    @property
+    def against(self) -> str | None:
+        """The method that the others are compared with; None where it misses a task."""
+        against = self.options.against or BASELINE
+        return against if against in self.scores else None
 
-def _turn(options: Options) -> float:
-    return -1.0 if options.convention.negative else 1.0
+    def difference(self, one: str, other: str) -> Difference:
+        """The mean over tasks of `one` minus `other`, positive = better; without a common seed in one, no number."""
+        tasks = []
+        for board, mine, theirs in zip(self.boards, self.everywhere[one], self.everywhere[other], strict=True):
+            common = sorted({*mine.seeds} & {*theirs.seeds})
+            if not common:
+                return Difference(math.nan, math.nan, math.nan, 0, math.nan)
+            x, y = (_delta(board, e)[[e.seeds.index(seed) for seed in common]] for e in (mine, theirs))
+            tasks.append(x - y)
+        return statistics.stratified_mean(tasks, self.options.level)
 
 
 def _delta(board: Leaderboard, e: Entry) -> Array:
@@ -179,69 +149,147 @@ def _delta(board: Leaderboard, e: Entry) -> Array:
     return board.delta.of(e.scores)
 
 
-def _column(key: str, title: str, convention: DeltaConvention) -> Column:
-    return Column(key, title, not convention.negative, signed=True, about=f"Delta-m, {convention.sign_in_words}")
+# --- the table
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Methods that ran on all tasks, to be compared by the seeds that both have."""
+def _across(kind: str, boards: Sequence[Leaderboard], options: TableOptions) -> Across:
+    pool = _Pool.of(boards, options)
+    columns, values = _columns(pool)
+    tasks = len(boards)
+    rows = [Row(label, "method", values[label], tasks - pool.entries[label].count(None), tasks) for label in pool.order]
+    budget, split = boards[0].budget, boards[0].split
+    done, asked = sum(row.n for row in rows), len(rows) * tasks
+    made = Table(
+        slug=f"across-{kind}-data" + (f"-tuned{budget}" if budget else "") + (f"-{split}" if split != "test" else ""),
+        title=f"{tasks} tasks on {kind} data"
+        + (f", tuned on {budget} trials" if budget else "")
+        + (f", split {split}" if split != "test" else ""),
+        incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=(*_about(options, budget), *_rank_test(pool), *_missing(pool)),
+        facts=_facts(pool),
+    )
+    return Across(made, tuple(boards), pool.scores)
 
-    boards: Sequence[Leaderboard]
-    entries: dict[str, list[Entry]]
 
-    def difference(self, one: str, other: str, level: float) -> statistics.Difference:
-        """The mean over tasks of `one` minus `other`, positive = better; without a common seed in one, no number."""
-        tasks = []
-        for board, mine, theirs in zip(self.boards, self.entries[one], self.entries[other], strict=True):
-            common = sorted({*mine.seeds} & {*theirs.seeds})
-            if not common:
-                return statistics.Difference(math.nan, math.nan, math.nan, 0, math.nan)
-            x, y = (_delta(board, e)[[e.seeds.index(seed) for seed in common]] for e in (mine, theirs))
-            tasks.append(x - y)
-        return statistics.stratified_mean(tasks, level)
+def _facts(pool: _Pool) -> dict[str, str]:
+    """What every export carries, in words."""
+    board, options = pool.boards[0], pool.options
+    return {
+        "tasks": "; ".join(pool.names),
+        **({"split": board.split} if board.split != "test" else {}),
+        "regime": f"tuned, {board.budget} trials per method" if board.budget else "fixed",
+        "selection": str(board.rule),
+        "level": f"{options.level:g}",
+        "delta_m base row": "single_task of each task, mean over its seeds",
+        "delta_m sign": options.convention.sign_in_words,
+        "delta_m weighting": options.convention.weighting_in_words,
+    }
 
 
-def _as_good_as_the_best(scores: dict[str, list[Array]], pairs: _Pairs, level: float) -> set[str]:
-    if not scores:
+# --- columns
+
+
+def _columns(pool: _Pool) -> tuple[list[Column], Cells]:
+    """All columns in their order, and the value of each row that has one."""
+    values: Cells = {label: {} for label in pool.entries}
+    columns = [*_single(pool, values), *_aggregates(pool, values)]
+    if len(pool.scores) > 1:
+        columns.append(_ranks(pool, values))
+    if len(pool.scores) > 1 and pool.against is not None:
+        columns.append(_differences(pool, pool.against, values))
+        if len(pool.boards) >= statistics.RANK_TEST_TASKS:
+            columns.append(_signed_ranks(pool, pool.against, values))
+    return columns, values
+
+
+def _single(pool: _Pool, values: Cells) -> list[Column]:
+    """Delta-m on each task."""
+    columns = [_column(f"task{place}", name, pool.options.convention) for place, name in enumerate(pool.names)]
+    for label, entries in pool.entries.items():
+        for board, column, e in zip(pool.boards, columns, entries, strict=True):
+            if e is not None:
+                interval = statistics.t_interval(pool.turn * _delta(board, e), pool.options.level)
+                values[label][column.key] = Value(interval.mean, interval)
+    return columns
+
+
+def _aggregates(pool: _Pool, values: Cells) -> list[Column]:
+    """Interquartile mean and mean over all tasks."""
+    convention, level = pool.options.convention, pool.options.level
+    iqm, mean = _column("iqm", "IQM Δm [%]", convention), _column("mean", "mean Δm [%]", convention)
+    good = _as_good_as_the_best(pool)
+    for label, tasks in pool.scores.items():
+        turned = [pool.turn * x for x in tasks]
+        middle = statistics.interquartile_mean(turned, level, generator=np.random.default_rng(0))
+        plain = statistics.stratified_mean(turned, level)
+        values[label][iqm.key] = Value(middle.mean, middle)
+        values[label][mean.key] = Value(plain.mean, plain, best=label in good)
+    return [iqm, mean]
+
+
+def _as_good_as_the_best(pool: _Pool) -> set[str]:
+    if not pool.scores:
         return set()
-    best = max(scores, key=lambda label: float(np.mean([x.mean() for x in scores[label]])))
-    others = [label for label in scores if label != best]
-    adjusted = statistics.holm([pairs.difference(label, best, level).p for label in others])
-    return {best} | {label for label, p in zip(others, adjusted, strict=True) if not p < 1 - level}
+    best = max(pool.scores, key=lambda label: float(np.mean([x.mean() for x in pool.scores[label]])))
+    others = [label for label in pool.scores if label != best]
+    adjusted = statistics.holm([pool.difference(label, best).p for label in others])
+    return {best} | {label for label, p in zip(others, adjusted, strict=True) if not p < 1 - pool.options.level}
 
 
-def _against(against: str, pairs: _Pairs, values: Cells, options: Options) -> Column:
-    column = Column("difference", f"mean Δm vs {against}", not options.convention.negative, signed=True)
-    turn = _turn(options)
-    others = [label for label in pairs.entries if label != against]
-    found = [pairs.difference(label, against, options.level) for label in others]
-    for label, d, p in zip(others, found, statistics.holm([d.p for d in found]), strict=True):
-        if d.n:
-            low, high = sorted((turn * d.low, turn * d.high))
-            values[label][column.key] = Value(turn * d.mean, Interval(turn * d.mean, low, high, d.n), p=_tested(p))
+def _ranks(pool: _Pool, values: Cells) -> Column:
+    count = len(pool.scores)
+    column = Column("rank", f"rank of {count}", False, about="mean rank over tasks; depends on the pool")
+    for label, rank in zip(pool.scores, statistics.mean_ranks(pool.means, np.ones(len(pool.boards))), strict=True):
+        values[label][column.key] = Value(float(rank))
     return column
 
 
-def _signed_ranks(against: str, scores: dict[str, list[Array]], values: Cells) -> Column:
+def _differences(pool: _Pool, against: str, values: Cells) -> Column:
+    better = not pool.options.convention.negative
+    column = Column("difference", f"mean Δm vs {against}", better, signed=True)
+    others = [label for label in pool.scores if label != against]
+    found = [pool.difference(label, against) for label in others]
+    for label, d, p in zip(others, found, statistics.holm([d.p for d in found]), strict=True):
+        if d.n:
+            low, high = sorted((pool.turn * d.low, pool.turn * d.high))
+            inside = Interval(pool.turn * d.mean, low, high, d.n)
+            values[label][column.key] = Value(inside.mean, inside, p=None if math.isnan(p) else p)
+    return column
+
+
+def _signed_ranks(pool: _Pool, against: str, values: Cells) -> Column:
     """Whether a method differs from the baseline, judged by ranks of tasks instead of seeds."""
     column = Column("signed_rank", f"signed-rank p vs {against}", digits=3, about="over tasks; Holm-adjusted")
-    means = dict(zip(scores, _means(scores), strict=True))
-    others = [label for label in scores if label != against]
+    means = dict(zip(pool.scores, pool.means, strict=True))
+    others = [label for label in pool.scores if label != against]
     found = [statistics.signed_rank_test(means[label], means[against]) for label in others]
     for label, p in zip(others, statistics.holm(found), strict=True):
         values[label][column.key] = Value(p)
     return column
 
 
-def _tested(p: float) -> float | None:
-    return None if math.isnan(p) else p
+def _column(key: str, title: str, convention: DeltaConvention) -> Column:
+    return Column(key, title, not convention.negative, signed=True, about=f"Delta-m, {convention.sign_in_words}")
 
 
-def _rank_test(scores: dict[str, list[Array]]) -> list[Note]:
-    if len(scores) < 2:
+# --- notes
+
+
+def _missing(pool: _Pool) -> list[Note]:
+    return [
+        Note(f"{label}: no result on {name}, so nothing over all tasks.", "warning")
+        for label in pool.order
+        for name, e in zip(pool.names, pool.entries[label], strict=True)
+        if e is None
+    ]
+
+
+def _rank_test(pool: _Pool) -> list[Note]:
+    if len(pool.scores) < 2:
         return []
-    table, least = _means(scores).T, statistics.RANK_TEST_TASKS
+    table, least = pool.means.T, statistics.RANK_TEST_TASKS
     if len(table) < least:
         return [Note(f"No rank test: it is made from {least} tasks on, and these are {len(table)}.")]
     p = statistics.rank_test(table)
@@ -250,7 +298,7 @@ def _rank_test(scores: dict[str, list[Array]]) -> list[Note]:
     return [Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")]
 
 
-def _about(options: Options, budget: int | None) -> list[Note]:
+def _about(options: TableOptions, budget: int | None) -> list[Note]:
     c, percent = options.convention, f"{100 * options.level:.4g} %"
     searched = [Note("The search is not part of these intervals; the tables of the single tasks have it.")]
     return [

@@ -14,29 +14,8 @@ from mtlbench.record.runs import Array, Measure
 from mtlbench.rendering.table import Column
 from mtlbench.statistics import Difference, Interval
 from mtlbench.tables.entries import Entry
+from mtlbench.tables.options import DeltaConvention
 from mtlbench.tables.wording import listed
-
-
-@dataclass(frozen=True)
-class DeltaConvention:
-    """How Delta-m is computed and printed; it is meaningless without this."""
-
-    weighting: str = "objective"
-    """`objective`: the mean over objectives of the mean over their metrics. `metric`: the mean over metrics."""
-    negative: bool = False
-    """Whether negative means better."""
-
-    @property
-    def sign_in_words(self) -> str:
-        """Which sign is the better one."""
-        return f"{'negative' if self.negative else 'positive'} = better"
-
-    @property
-    def weighting_in_words(self) -> str:
-        """What the mean is over."""
-        if self.weighting == "metric":
-            return "mean over all metrics"
-        return "mean over objectives of the mean over their metrics"
 
 
 @dataclass(frozen=True)

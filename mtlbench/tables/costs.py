@@ -10,13 +10,12 @@ from mtlbench.rendering.table import Column, Value
 from mtlbench.tables.entries import Entry
 
 
-def costs(entries: Sequence[Entry], baseline: Entry | None) -> tuple[list[Column], dict[str, dict[str, Value]]]:
-    """The columns, and by label and column key their values: medians over seeds.
+def costs(entries: Sequence[Entry], baseline: Entry | None, values: dict[str, dict[str, Value]]) -> list[Column]:
+    """The columns; their values, medians over seeds, go into `values`, by label and column key.
 
     A ratio is of medians on one host (same processor, kind of device and threads) that both ran on, the median over
     such hosts; without one there is no ratio, since times of different machines do not compare.
     """
-    values: dict[str, dict[str, Value]] = {e.label: {} for e in entries}
     against = baseline.label if baseline else ""
     columns = []
     for key, what, title, digits, measured in (
@@ -37,7 +36,7 @@ def costs(entries: Sequence[Entry], baseline: Entry | None) -> tuple[list[Column
         for e in entries:
             if e.search:
                 values[e.label][column.key] = Value(e.search.seconds / 60)
-    return columns, values
+    return columns
 
 
 def _milliseconds(run: Run) -> float:

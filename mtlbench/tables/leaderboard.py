@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from mtlbench import statistics
 from mtlbench.errors import UsageError, unknown
-from mtlbench.record.runs import Collection, Measure, Run
+from mtlbench.record.runs import Collection, Measure
 from mtlbench.record.selection import Rule
 from mtlbench.rendering.table import Note, Row, Table
-from mtlbench.tables import comparison
-from mtlbench.tables.columns import Cells, differences, gaps, ranks, scores
-from mtlbench.tables.comparison import DeltaConvention, Quantity
-from mtlbench.tables.costs import costs
-from mtlbench.tables.entries import BASELINE, Entry, entry
-from mtlbench.tables.grids import Grid, mixture, sort
-from mtlbench.tables.notes import Facts, footnotes, missing
+from mtlbench.tables.columns import columns
+from mtlbench.tables.comparison import Quantity
+from mtlbench.tables.contest import Contest
+from mtlbench.tables.entries import Entry
+from mtlbench.tables.grids import Grid, sort
+from mtlbench.tables.mixture import Mixture, marks, mixture, refusal
+from mtlbench.tables.notes import facts, footnotes, missing
+from mtlbench.tables.options import TableOptions
 from mtlbench.tables.published import published_rows
-
-MARKS = "†‡§¶"
-MANY = 6
-"""Objectives; of more than these, single scores stand after the columns that sum them up."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How leaderboards are made."""
-
-    selection: str | None = None
-    """A rule of `mtlbench.record.selection`; None for the one that the protocol states."""
-    split: str = "test"
-    """What is reported: `test` or an extra split; tasks without it have no table then."""
-    level: float = statistics.LEVEL
-    against: str | None = None
-    """The label of the row that the others are compared with; None for uniform where it is there."""
-    convention: DeltaConvention = field(default_factory=DeltaConvention)
-    all_metrics: bool = False
-    """A column for every metric instead of the main one of each objective."""
-    allow_mixed: bool = False
-    """Mark what must not differ within a table instead of refusing it."""
-    published: bool = False
-    """Add the rows that were published for the same task and protocol."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +59,14 @@ class Report:
     """What is missing, failed or cannot be read; each names a file."""
 
 
-def report(collection: Collection, options: Options | None = None) -> Report:
+def report(collection: Collection, options: TableOptions | None = None) -> Report:
     """Every leaderboard among the cells of `collection`.
 
     Raises:
         UsageError: a selection rule that does not exist or that a run is too short for, a row to compare with that no
             table has, a split that no run has or that a run lacks where the rule needs it.
     """
-    options = options or Options()
+    options = options or TableOptions()
     _check_split(collection, options)
     found = sort(collection, options.allow_mixed)
     made = Report(warnings=found.warnings)
@@ -99,7 +75,7 @@ def report(collection: Collection, options: Options | None = None) -> Report:
             continue
         mixed = mixture(grid)
         if mixed and not options.allow_mixed:
-            made.refused.append(_refusal(grid, mixed))
+            made.refused.append(refusal(grid, mixed))
             continue
         board = _leaderboard(grid, mixed, options)
         made.boards.append(board)
@@ -110,7 +86,7 @@ def report(collection: Collection, options: Options | None = None) -> Report:
     return made
 
 
-def _check_split(collection: Collection, options: Options) -> None:
+def _check_split(collection: Collection, options: TableOptions) -> None:
     splits = {"test", *(split for run in collection.runs for split in run.extra)}
     if options.split not in splits:
         raise unknown("split", options.split, splits, "--split takes test or an extra split of a task.")
@@ -125,162 +101,56 @@ def _has(grid: Grid, split: str) -> bool:
     return split == "test" or any(split in run.extra for run in grid.runs)
 
 
-def _measures(grid: Grid, split: str) -> tuple[Measure, ...]:
-    """What `split` has; raises `UsageError` where runs disagree."""
-    runs = [run for s in grid.settings.values() for run in (*s.runs.values(), *s.trials.values())]
-    having = [run for run in runs if run.measured(split)]
-    if not having or not grid.runs:
-        return ()
-    first, places = having[0], having[0].measured(split)
-    for run in having:
-        if run.measured(split) != places:
-            raise UsageError(
-                f"{run.path} and {first.path} were scored on the split {split} for different objectives. "
-                "Train the cells of one of them again."
-            )
-    return tuple(first.measures[place] for place in places)
-
-
-def _leaderboard(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]], options: Options) -> Leaderboard:
-    first = next(iter(grid.settings.values())).cell
-    official = Rule.parse(first.protocol["selection"])
-    rule = Rule.parse(options.selection) if options.selection else official
-    split, measures = options.split, _measures(grid, options.split)
-    groups = next((run.groups for run in grid.runs if run.groups), {})
-    entries = [entry(s, rule, official, len(measures), grid.budget, split) for s in grid.settings.values()]
-    reference = next((e for e in entries if e.role == "reference" and e.runs), None)
-    against = options.against or BASELINE
-    baseline = next((e for e in entries if e.label == against and e.runs), None)
-    found = comparison.quantities(measures, reference, options.convention, options.all_metrics, groups)
-    summary = comparison.summary(found) if found else None
-    entries.sort(key=lambda e: _order(e, summary))
-    methods = [e for e in entries if e.role == "method" and e.runs]
-
-    cells: Cells = {e.label: {} for e in entries}
-    columns = scores(found, entries, methods, cells, options.level)
-    if rule.name == "oracle":
-        columns += gaps(measures, official, entries, cells)
-    if len(methods) > 1:
-        columns.append(ranks(measures, methods, cells))
-    if summary is not None and baseline is not None and len(methods) > 1 and len(grid.seeds) > 1:
-        columns.append(differences(summary, methods, baseline, cells, options.level))
-    cost_columns, cost_values = costs(entries, baseline)
-    columns += cost_columns
-    for label, values in cost_values.items():
-        cells[label].update(values)
-
-    if sum(m.main for m in measures) > MANY:  # then what sums them up comes first
-        single = {q.column.key for q in found if not q.sums_up}
-        columns.sort(key=lambda column: column.key in single)
-    facts = Facts(
-        grid=grid,
-        rule=rule,
-        official=official,
-        level=options.level,
-        baseline=baseline.label if baseline else None,
-        reference=reference,
-        convention=options.convention,
-        has_delta=any(q.column.key == "delta_m" for q in found),
-        measures=measures,
-        all_metrics=options.all_metrics,
-        groups={
-            name: [measures[place].objective for place in places]
-            for name, places in comparison.group_places(measures, groups).items()
-        },
-        split=split,
-        lacking=_lacking(grid, measures),
-        pool=len(methods),
-        summary=summary.column.title if summary else None,
+def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions) -> Leaderboard:
+    contest = Contest.of(grid, options)
+    return Leaderboard(
+        table=_table(contest, mixed),
+        task=grid.task,
+        variant=grid.variant,
+        protocol=grid.protocol,
+        measures=contest.measures,
+        entries=contest.entries,
+        rule=contest.rule,
+        budget=grid.budget,
+        delta=contest.delta,
+        groups=contest.groups,
+        split=options.split,
     )
-    marks, mark_notes = _marks(entries, mixed)
+
+
+def _table(contest: Contest, mixed: Mixture) -> Table:
+    grid, split, entries = contest.grid, contest.options.split, contest.entries
+    found, cells = columns(contest)
+    symbols, mark_notes = marks(entries, mixed)
+    more_rows, more_notes = _published(contest)
     seeds = len(grid.seeds)
-    rows = [Row(e.label, e.role, cells[e.label], len(e.runs), seeds, marks.get(e.label, "")) for e in entries]
-    notes = [*footnotes(facts, entries), *mark_notes]
-    if options.published and split != "test":
-        notes.append(Note(f"Published rows are not shown: they are not of the split {split}."))
-    elif options.published:
-        more_rows, more_notes = published_rows(grid.task, grid.variant, grid.protocol)
-        rows += more_rows
-        notes += more_notes
-    done = sum(len(e.runs) for e in entries)
-    asked = seeds * len(entries)
-    table = Table(
-        slug=_slug(grid, rule, official, split),
+    done, asked = sum(len(e.runs) for e in entries), seeds * len(entries)
+    rows = [Row(e.label, e.role, cells[e.label], len(e.runs), seeds, symbols.get(e.label, "")) for e in entries]
+    return Table(
+        slug=_slug(contest),
         title=grid.place if split == "test" else f"{grid.place}, split {split}",
         incomplete="" if done == asked else f"incomplete: {done} of {asked} cells",
-        columns=tuple(columns),
-        rows=tuple(rows),
-        notes=tuple(notes),
-        facts=facts.words(),
-    )
-    positive = comparison.quantities(measures, reference, replace(options.convention, negative=False))
-    delta = next((q for q in positive if q.column.key == "delta_m"), None)
-    return Leaderboard(
-        table,
-        grid.task,
-        grid.variant,
-        grid.protocol,
-        measures,
-        tuple(entries),
-        rule,
-        grid.budget,
-        delta,
-        groups,
-        split,
+        columns=tuple(found),
+        rows=(*rows, *more_rows),
+        notes=(*footnotes(contest), *mark_notes, *more_notes),
+        facts=facts(contest),
     )
 
 
-def _lacking(grid: Grid, measures: Sequence[Measure]) -> list[str]:
-    """The objectives of the task that are not among `measures`."""
-    there = {m.objective for m in measures}
-    return [*dict.fromkeys(m.objective for run in grid.runs[:1] for m in run.measures if m.objective not in there)]
+def _published(contest: Contest) -> tuple[list[Row], list[Note]]:
+    """Published rows where they are asked for, and what must be said of them."""
+    if not contest.options.published:
+        return [], []
+    if contest.options.split != "test":
+        return [], [Note(f"Published rows are not shown: they are not of the split {contest.options.split}.")]
+    return published_rows(contest.grid.task, contest.grid.variant, contest.grid.protocol)
 
 
-def _order(e: Entry, summary: Quantity | None) -> tuple[int, float, str]:
-    """The reference first, then methods from best to worst, those without a result last."""
-    if e.role == "reference":
-        return 0, 0.0, e.label
-    if summary is None or not e.runs:
-        return 2, 0.0, e.label
-    mean = float(summary.of(e.scores).mean())
-    return 1, -mean if summary.column.higher_is_better else mean, e.label
-
-
-def _marks(entries: Sequence[Entry], mixed: Mapping[str, Mapping[str, list[Run]]]) -> tuple[dict[str, str], list[Note]]:
-    """A symbol for each entry that differs from most others in what must not differ, and what it means."""
-    marks: dict[str, str] = {}
-    notes: list[Note] = []
-    for what, by_value in mixed.items():
-        usual, *odd = by_value
-        for value in odd:
-            place = len(notes)
-            mark = MARKS[place % len(MARKS)] * (1 + place // len(MARKS))
-            ids = {run.id for run in by_value[value]}
-            text = (
-                f"{what} {value} instead of {usual}: not comparable as it stands (such as {by_value[value][0].path})."
-            )
-            notes.append(Note(text, "warning", mark))
-            for e in entries:
-                if any(run.id in ids for run in e.runs):
-                    marks[e.label] = marks.get(e.label, "") + mark
-    return marks, notes
-
-
-def _refusal(grid: Grid, mixed: Mapping[str, Mapping[str, list[Run]]]) -> str:
-    parts = []
-    for what, by_value in mixed.items():
-        told = ", ".join(f"{value} ({len(runs)} records, such as {runs[0].path})" for value, runs in by_value.items())
-        parts.append(f"{what}: {told}")
-    return (
-        f"{grid.place}: no table, as its records differ in what must be equal within one. {'; '.join(parts)}. "
-        "Run the smaller part again, move it to another results folder, or say --allow-mixed to mark it instead."
-    )
-
-
-def _slug(grid: Grid, rule: Rule, official: Rule, split: str) -> str:
+def _slug(contest: Contest) -> str:
+    grid, split = contest.grid, contest.options.split
     words = [grid.task, grid.variant, grid.protocol.replace("@", "-")]
     words += [grid.digest] if grid.ambiguous else []
     words += [f"tuned{grid.budget}"] if grid.budget else []
-    words += [str(rule)] if rule != official else []
+    words += [str(contest.rule)] if contest.rule != contest.official else []
     words += [split] if split != "test" else []
     return "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)

@@ -15,7 +15,8 @@ from mtlbench.record.schema import CellInfo
 from mtlbench.rendering.table import Table
 from mtlbench.tables.across import Across, across
 from mtlbench.tables.entries import REFERENCE
-from mtlbench.tables.leaderboard import Options, Report, report
+from mtlbench.tables.leaderboard import Report, report
+from mtlbench.tables.options import TableOptions
 
 FILTERS = ("task", "method", "protocol", "seed", "regime")
 """The words that choose among the cells."""
@@ -36,18 +37,18 @@ class Tables:
         return [*(board.table for board in self.report.boards), *(a.table for a in self.across)]
 
 
-def make(collection: Collection, options: Options | None = None) -> Tables:
+def make(collection: Collection, options: TableOptions | None = None) -> Tables:
     """All tables of `collection`; raises `UsageError` for options that fit nothing there."""
     made = report(collection, options)
     return Tables(made, across(made.boards, options))
 
 
-def leaderboards(results: str | Path = RESULTS, options: Options | None = None) -> Tables:
+def leaderboards(results: str | Path = RESULTS, options: TableOptions | None = None) -> Tables:
     """All tables of the records below `results`, as `mtlbench table` makes them."""
     return make(collect(cells(Path(results))), options)
 
 
-def choose(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collection:
+def narrow(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collection:
     """The cells that the words ask for; single-task training stays whatever the methods, as Delta-m's base row.
 
     Args:

@@ -2,92 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from mtlbench.record.runs import Measure, signatures
-from mtlbench.record.selection import Rule
+from mtlbench.record.runs import signatures
 from mtlbench.rendering.table import Note
 from mtlbench.tables.commands import commands
-from mtlbench.tables.comparison import DeltaConvention
+from mtlbench.tables.contest import Contest
 from mtlbench.tables.entries import BASELINE, Entry
-from mtlbench.tables.grids import Grid
 from mtlbench.tables.wording import listed, objectives, seeds, spans
 
 MOST_WARNINGS = 40
 """A table lists so many missing cells and counts the others."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """How one leaderboard was made."""
-
-    grid: Grid
-    rule: Rule
-    official: Rule
-    level: float
-    baseline: str | None
-    """The label of the row that others are compared with; None if it is not there."""
-    reference: Entry | None
-    convention: DeltaConvention
-    has_delta: bool
-    measures: Sequence[Measure]
-    """What Delta-m and ranks are over."""
-    all_metrics: bool
-    """Whether all of them have a column, or the main one of each objective."""
-    groups: Mapping[str, Sequence[str]]
-    """Of the groups that have a column, the objectives."""
-    split: str
-    """What the scores are on."""
-    lacking: Sequence[str]
-    """The objectives that the split does not have."""
-    pool: int
-    """How many methods are ranked."""
-    summary: str | None
-    """The title of the column that sorts the rows."""
-
-    def words(self) -> Mapping[str, str]:
-        """What every export carries."""
-        grid = self.grid
-        said = {
-            "task": f"{grid.task}/{grid.variant}",
-            "protocol": grid.protocol,
-            **({"split": self.split} if self.split != "test" else {}),
-            "regime": f"tuned, {grid.budget} trials per method" if grid.budget else "fixed",
-            "seeds": spans(grid.seeds),
-            "selection": f"{self.rule}{'' if self.rule == self.official else f' (official: {self.official})'}",
-            "level": f"{self.level:g}",
-            "compared with": self.baseline or "none",
-        }
-        if self.has_delta and self.reference is not None:
-            said["delta_m base row"] = f"{self.reference.label}, mean over {seeds(len(self.reference.runs))}"
-            said["delta_m sign"] = self.convention.sign_in_words
-            said["delta_m weighting"] = self.convention.weighting_in_words
-        else:
-            said["delta_m base row"] = "none"
-        return said
+def facts(contest: Contest) -> dict[str, str]:
+    """What every export carries, in words."""
+    grid, split, convention = contest.grid, contest.options.split, contest.options.convention
+    said = {
+        "task": f"{grid.task}/{grid.variant}",
+        "protocol": grid.protocol,
+        **({"split": split} if split != "test" else {}),
+        "regime": f"tuned, {grid.budget} trials per method" if grid.budget else "fixed",
+        "seeds": spans(grid.seeds),
+        "selection": f"{contest.rule}{'' if contest.rule == contest.official else f' (official: {contest.official})'}",
+        "level": f"{contest.options.level:g}",
+        "compared with": contest.baseline.label if contest.baseline else "none",
+    }
+    if not contest.has_delta or contest.reference is None:
+        return {**said, "delta_m base row": "none"}
+    return {
+        **said,
+        "delta_m base row": f"{contest.reference.label}, mean over {seeds(len(contest.reference.runs))}",
+        "delta_m sign": convention.sign_in_words,
+        "delta_m weighting": convention.weighting_in_words,
+    }
 
 
-def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
+def footnotes(contest: Contest) -> list[Note]:
     """All footnotes, warnings last."""
+    entries = contest.entries
     if not any(entry.runs for entry in entries):
         return _missing(entries)
-    said = [_scores(facts), *_split(facts), *_selection(facts), _bold(facts, entries)]
+    said = [_scores(contest), *_split(contest), *_selection(contest), _bold(contest)]
     said += [
-        *_groups(facts),
-        *_delta(facts),
-        *_ranks(facts),
-        *_difference(facts),
-        *_search(facts, entries),
-        *_signatures(facts),
-        _cost(facts, entries),
+        *_groups(contest),
+        *_delta(contest),
+        *_ranks(contest),
+        *_difference(contest),
+        *_search(contest),
+        *_signatures(contest),
+        _cost(contest),
         _provenance(entries),
-        *_commands(facts, entries),
+        *_commands(contest),
     ]
     return [
         *(Note(text) for text in said if text),
-        *_apart(facts),
+        *_apart(contest),
         *_dirty(entries),
         *_twins(entries),
         *_winners(entries),
@@ -95,38 +66,38 @@ def footnotes(facts: Facts, entries: Sequence[Entry]) -> list[Note]:
     ]
 
 
-def _scores(facts: Facts) -> str:
-    grid = facts.grid
-    percent = f"{100 * facts.level:.4g} %"
-    scores = "Test scores" if facts.split == "test" else f"Scores on the extra test split {facts.split}"
+def _scores(contest: Contest) -> str:
+    grid, split = contest.grid, contest.options.split
+    percent = f"{100 * contest.options.level:.4g} %"
+    scores = "Test scores" if split == "test" else f"Scores on the extra test split {split}"
     if len(grid.seeds) < 2:
         return f"{scores} of one seed ({spans(grid.seeds)}): no interval and no test."
     of = "an interval that includes the search" if grid.budget else f"the half-width of the {percent} t interval"
     return f"{scores}: mean over n seeds ({spans(grid.seeds)}) ± {of}; [low, high] where it is not symmetric."
 
 
-def _split(facts: Facts) -> list[str]:
-    if not facts.lacking:
+def _split(contest: Contest) -> list[str]:
+    if not contest.lacking:
         return []
-    return [f"The split {facts.split} lacks {objectives(len(facts.lacking))}: {listed(facts.lacking)}."]
+    return [f"The split {contest.options.split} lacks {objectives(len(contest.lacking))}: {listed(contest.lacking)}."]
 
 
-def _groups(facts: Facts) -> list[str]:
-    return [f"mean {name}: over {objectives(len(of))}: {listed(of)}." for name, of in facts.groups.items()]
+def _groups(contest: Contest) -> list[str]:
+    return [f"mean {name}: over {objectives(len(group))}: {listed(group)}." for name, group in contest.grouped.items()]
 
 
-def _signatures(facts: Facts) -> list[str]:
+def _signatures(contest: Contest) -> list[str]:
     """How the metrics that are shown are defined; with the objectives, where definitions differ."""
-    found = signatures(m for m in facts.measures if m.main or facts.all_metrics)
+    found = signatures(m for m in contest.measures if m.main or contest.options.all_metrics)
     told = []
     for metric, by_text in found.items():
-        parts = [f"{text} ({listed(of)})" if len(by_text) > 1 else text for text, of in by_text.items()]
+        parts = [f"{text} ({listed(whose)})" if len(by_text) > 1 else text for text, whose in by_text.items()]
         told.append(f"{metric}: {'; '.join(parts)}.")
     return told
 
 
-def _selection(facts: Facts) -> list[str]:
-    rule, official = facts.rule, facts.official
+def _selection(contest: Contest) -> list[str]:
+    rule, official = contest.rule, contest.official
     told = {
         "best-val": "the evaluation with the best validation score counts",
         "last": "the last evaluation counts",
@@ -137,63 +108,64 @@ def _selection(facts: Facts) -> list[str]:
     return [f"Selection {rule}: {told} ({which})."]
 
 
-def _bold(facts: Facts, entries: Sequence[Entry]) -> str:
-    alpha = f"{100 * (1 - facts.level):.4g} %"
-    tests = "by repetitions of search and seeds" if facts.grid.budget else "tests paired by seed"
+def _bold(contest: Contest) -> str:
+    alpha = f"{100 * (1 - contest.options.level):.4g} %"
+    tests = "by repetitions of search and seeds" if contest.grid.budget else "tests paired by seed"
     text = f"Bold: cannot be told apart from the best of its column ({tests}, Holm-adjusted over methods, at {alpha})."
-    if max(len(e.runs) for e in entries) < 2:
+    if max(len(e.runs) for e in contest.entries) < 2:
         text += " With one seed nothing can be told apart."
     return text
 
 
-def _delta(facts: Facts) -> list[str]:
-    if facts.reference is None:
+def _delta(contest: Contest) -> list[str]:
+    if contest.reference is None:
         return ["No Δm: it needs single-task training as its base row; method=single_task with the same seeds adds it."]
-    if not facts.has_delta:
+    if not contest.has_delta:
         return ["No Δm: a score of the base row is zero, from which there is no relative change."]
-    c = facts.convention
-    noise = " Its interval includes the noise of the base row." if len(facts.grid.seeds) > 1 else ""
+    c = contest.options.convention
+    noise = " Its interval includes the noise of the base row." if len(contest.grid.seeds) > 1 else ""
     return [
-        f"Δm: base row {facts.reference.label} (mean over {seeds(len(facts.reference.runs))}); {c.sign_in_words}; "
-        f"{c.weighting_in_words} ({len(facts.measures)} metrics).{noise}"
+        f"Δm: base row {contest.reference.label} (mean over {seeds(len(contest.reference.runs))}); {c.sign_in_words}; "
+        f"{c.weighting_in_words} ({len(contest.measures)} metrics).{noise}"
     ]
 
 
-def _ranks(facts: Facts) -> list[str]:
-    if facts.pool < 2:
+def _ranks(contest: Contest) -> list[str]:
+    if len(contest.methods) < 2:
         return []
+    metrics, methods = len(contest.measures), len(contest.methods)
     return [
-        f"rank: mean rank over {len(facts.measures)} metrics among these {facts.pool} methods, ties averaged; it "
-        "depends on the pool and does not compare between tables."
+        f"rank: mean rank over {metrics} metrics among these {methods} methods, ties averaged; it depends on the pool "
+        "and does not compare between tables."
     ]
 
 
-def _difference(facts: Facts) -> list[str]:
-    if facts.baseline is None:
+def _difference(contest: Contest) -> list[str]:
+    if contest.baseline is None:
         return [f"No row to compare with: method={BASELINE} with the same seeds adds one, or name another: --against."]
-    if facts.pool < 2 or facts.summary is None or len(facts.grid.seeds) < 2:
+    if not contest.has_differences or contest.summary is None:
         return []
-    if facts.grid.budget:
+    if contest.grid.budget:
         how = "interval and Holm-adjusted p-value are over repetitions of search and seeds"
     else:
         how = "interval and Holm-adjusted p-value are those of the paired t test"
-    return [f"vs {facts.baseline}: mean difference of {facts.summary} over common seeds; {how}."]
+    return [f"vs {contest.baseline.label}: mean difference of {contest.summary.column.title} over common seeds; {how}."]
 
 
-def _search(facts: Facts, entries: Sequence[Entry]) -> list[str]:
-    if facts.grid.budget is None:
+def _search(contest: Contest) -> list[str]:
+    if contest.grid.budget is None:
         return []
     spaces = []
-    for entry in entries:
+    for entry in contest.entries:
         tuning = entry.runs[0].cell.tuning if entry.runs else None
         if tuning is not None:
             own = [key for key in tuning.space if key.startswith("method.")]
             spaces.append((entry.label, own, [key for key in tuning.space if key not in own]))
     shared = ", ".join(key.removeprefix("protocol.") for key in spaces[0][2]) if spaces else ""
     owns = "; ".join(f"{label}: {', '.join(own)}" for label, own, _ in spaces if own)
-    chosen = [f"{e.label}: {_selected(e)}" for e in entries if e.runs]
+    chosen = [f"{e.label}: {_selected(e)}" for e in contest.entries if e.runs]
     return [
-        f"Tuned: {facts.grid.budget} trials for every method, at the same points of the protocol's space ({shared})"
+        f"Tuned: {contest.grid.budget} trials for every method, at the same points of the protocol's space ({shared})"
         f"{f' and of its own ({owns})' if owns else ''}; the best on validation was rerun on fresh seeds.",
         f"Selected: {'; '.join(chosen)}.",
     ]
@@ -212,11 +184,11 @@ def _selected(entry: Entry) -> str:
     return ", ".join(words)
 
 
-def _cost(facts: Facts, entries: Sequence[Entry]) -> str:
-    hardware = sorted({run.provenance.hardware for e in entries for run in e.runs})
-    kinds = sorted({run.cost.memory for e in entries for run in e.runs})
+def _cost(contest: Contest) -> str:
+    hardware = sorted({run.provenance.hardware for e in contest.entries for run in e.runs})
+    kinds = sorted({run.cost.memory for e in contest.entries for run in e.runs})
     memory = " and ".join({"process": "of the whole process", "device": "allocated on the device"}[k] for k in kinds)
-    against = f" Ratios to {facts.baseline} on the same host." if facts.baseline else ""
+    against = f" Ratios to {contest.baseline.label} on the same host." if contest.baseline else ""
     return (
         f"Cost: median over seeds; ms/step without evaluation; MB at peak, {memory}; on {'; '.join(hardware)}.{against}"
     )
@@ -233,13 +205,13 @@ def _provenance(entries: Sequence[Entry]) -> str:
     return f"Made by {'; '.join(parts)}."
 
 
-def _commands(facts: Facts, entries: Sequence[Entry]) -> list[str]:
-    cells = [entry.runs[0].cell for entry in entries if entry.runs]
-    return [f"Command: {command}" for command in commands(cells, facts.grid.seeds)]
+def _commands(contest: Contest) -> list[str]:
+    cells = [entry.runs[0].cell for entry in contest.entries if entry.runs]
+    return [f"Command: {command}" for command in commands(cells, contest.grid.seeds)]
 
 
-def _apart(facts: Facts) -> list[Note]:
-    others = facts.grid.apart
+def _apart(contest: Contest) -> list[Note]:
+    others = contest.grid.apart
     text = f"Not mixed with {', '.join(others)}: other contents of the protocol have tables of their own."
     return [Note(text, "warning")] if others else []
 

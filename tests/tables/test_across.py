@@ -13,8 +13,8 @@ from mtlbench.cells.cell import identity
 from mtlbench.record.runs import Collection, Run
 from mtlbench.record.schema import CellInfo, Record
 from mtlbench.tables.across import Across, across
-from mtlbench.tables.comparison import DeltaConvention
-from mtlbench.tables.leaderboard import Options, report
+from mtlbench.tables.leaderboard import report
+from mtlbench.tables.options import DeltaConvention, TableOptions
 
 BASE = [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)]
 
@@ -38,8 +38,8 @@ def grid(tasks: int, gains: dict[str, float], seeds: int = 3, spread: float = 0.
 
 
 def over(records: list[Record], **options: Any) -> list[Across]:
-    boards = report(Collection([Run.of(r, Path(r.id)) for r in records]), Options(**options)).boards
-    return across(boards, Options(**options))
+    boards = report(Collection([Run.of(r, Path(r.id)) for r in records]), TableOptions(**options)).boards
+    return across(boards, TableOptions(**options))
 
 
 def only(found: list[Across]) -> Across:

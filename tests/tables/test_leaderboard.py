@@ -20,8 +20,8 @@ from mtlbench.record.reading import cells
 from mtlbench.record.runs import Absent, Collection, Run, collect
 from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
 from mtlbench.rendering.table import Row, Table, Value
-from mtlbench.tables.comparison import DeltaConvention
-from mtlbench.tables.leaderboard import Leaderboard, Options, Report, report
+from mtlbench.tables.leaderboard import Leaderboard, Report, report
+from mtlbench.tables.options import DeltaConvention, TableOptions
 
 LEFT, RIGHT = "left.accuracy", "right.accuracy"
 
@@ -33,7 +33,7 @@ def of(finished: list[Record], absent: list[Record] = [], **options: Any) -> Rep
             [Run.of(r, Path(f"{r.id}.json")) for r in finished],
             [Absent(Path(f"{r.id}.json"), r.id, r.status, r.reason, r.cell, r.label) for r in absent],
         ),
-        Options(**options),
+        TableOptions(**options),
     )
 
 
@@ -341,7 +341,7 @@ def results(tmp_path: Path) -> tuple[Path, dict[tuple[str, int], Path]]:
 
 
 def read(folder: Path, **options: Any) -> Report:
-    return report(collect(cells(folder)), Options(**options))
+    return report(collect(cells(folder)), TableOptions(**options))
 
 
 def test_deleting_one_seed_is_seen_and_named(results: tuple[Path, dict[tuple[str, int], Path]]) -> None:

@@ -13,7 +13,7 @@ from handmade import constant, record, save
 import mtlbench
 from mtlbench.cells.request import parse
 from mtlbench.record.schema import Provenance, Record
-from mtlbench.tables.leaderboard import Options
+from mtlbench.tables.options import TableOptions
 
 SCORES = [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)]
 METHODS = ("single_task", "uniform", "gradvac")
@@ -185,7 +185,7 @@ def test_trials_alone_make_no_table_and_that_is_said(command: Command, tmp_path:
 
 
 def test_the_same_tables_are_there_in_python(results: Path) -> None:
-    tables = mtlbench.leaderboards(results, Options(selection="last"))
+    tables = mtlbench.leaderboards(results, TableOptions(selection="last"))
     assert [table.slug for table in tables.all][1] == "multimnist-mnist-cpu-1-last"
     assert tables.all[0].facts["selection"] == "last (official: best-val)"
 

@@ -19,8 +19,9 @@ from mtlbench.record.selection import Rule, choose
 from mtlbench.rendering.files import render
 from mtlbench.tables.across import Across
 from mtlbench.tables.figures import draw_all, scores
-from mtlbench.tables.leaderboard import Leaderboard, Options, Report, report
+from mtlbench.tables.leaderboard import Leaderboard, Report, report
 from mtlbench.tables.making import make
+from mtlbench.tables.options import TableOptions
 from mtlbench.tables.wording import listed
 from tests.handmade import BLEU, ERROR, multilingual, record, save
 
@@ -33,7 +34,7 @@ def grid(seeds: int = 3, **changes: Any) -> list[Record]:
 
 def of(given: list[Record], **options: Any) -> Report:
     runs = [Run.of(r, Path(f"{r.cell.method}-{r.cell.seed}.json")) for r in given]
-    return report(Collection(runs), Options(**options))
+    return report(Collection(runs), TableOptions(**options))
 
 
 def only(made: Report) -> Leaderboard:
@@ -207,7 +208,7 @@ def test_tables_over_several_tasks_say_which_split() -> None:
     given = [*other, *(multilingual(m, s, g, task="multimnist/fashion") for m, g in METHODS.items() for s in range(2))]
     runs = Collection([Run.of(r, Path(f"{r.id}.json")) for r in given])
     for split, slug in (("test", "across-real-data"), ("news", "across-real-data-news")):
-        (across,) = make(runs, Options(split=split)).across
+        (across,) = make(runs, TableOptions(split=split)).across
         assert across.table.slug == slug
         assert across.table.facts.get("split", "test") == split
         count = 20 if split == "test" else 14

@@ -15,7 +15,8 @@ from mtlbench.engine.grouping import GRANULARITIES
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Collection, Run
 from mtlbench.running.training import Interrupted
-from mtlbench.tables.leaderboard import Options, report
+from mtlbench.tables.leaderboard import report
+from mtlbench.tables.options import TableOptions
 from mtlbench.tasks import nmt
 from mtlbench.tasks.nmt import NMT, corpora, subwords
 from mtlbench.tasks.nmt.corpora import multi30k
@@ -446,7 +447,7 @@ def test_a_record_has_groups_digest_and_extra_splits_and_the_means_of_their_tabl
     first, last = record.evaluations
     assert (set(first.scores), set(last.scores)) == ({"val", "test"}, {"val", "test", "news"})
     assert set(last.scores["news"]) == {"aa-en"}
-    (board,) = report(Collection([Run.of(record)]), Options(split="news")).boards
+    (board,) = report(Collection([Run.of(record)]), TableOptions(split="news")).boards
     assert [c.key for c in board.table.columns][:2] == ["aa-en.bleu", "mean.hrl"]
     assert "mean hrl: over 1 objective: aa-en." in [note.text for note in board.table.notes]
     assert "mean.lrl" not in [c.key for c in board.table.columns]
