@@ -6,17 +6,17 @@ import functools
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
 import pydantic
-import yaml
 
 from mtlbench.catalogue.registry import tasks
 from mtlbench.catalogue.variants import task_data
+from mtlbench.catalogue.yaml_file import read_yaml
 from mtlbench.errors import DataMissing, UsageError, unknown
 from mtlbench.storage import path_of
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, first_error
 
 ENVIRONMENT = "MTLBENCH_DATA"
 """The environment variable that names the data root where none is given."""
@@ -44,8 +44,7 @@ class DataFile(Strict):
     def _sound(self) -> Self:
         if not (self.sha256 or self.md5):
             raise ValueError(f"{self.name} needs a sha256 or an md5")
-        if Path(self.name).is_absolute() or ".." in Path(self.name).parts:
-            raise ValueError(f"{self.name} must be a path below the data set's folder")
+        _require_below(self.name, "the data set's folder")
         for url in self.urls:
             if not re.match("https?://", url):
                 raise ValueError(f"{url} must start with http:// or https://")
@@ -68,6 +67,31 @@ class DataSet(Strict):
     folders: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
     """Where its files may lie below the data root; `fetch` writes into the first."""
     files: tuple[DataFile, ...]
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _expanded(cls, content: Any) -> Any:
+        """A data set as written in YAML: `files` by name, with `mirrors` and `optional` that they have in common."""
+        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+            return content
+        body = dict(content)
+        mirrors, optional, files = body.pop("mirrors", []), body.pop("optional", False), body.pop("files")
+        if not isinstance(mirrors, list) or not all(isinstance(mirror, str) for mirror in mirrors):
+            raise ValueError("mirrors must be a list of addresses")
+        expanded = []
+        for name, declared in files.items():
+            if not isinstance(declared, dict):
+                raise ValueError(f"{name} of files must map keys such as sha256 to values")
+            urls = [f"{mirror}{name}" for mirror in mirrors]
+            expanded.append({"name": name, "urls": urls, "optional": optional, **declared})
+        return {**body, "files": expanded}
+
+    @pydantic.field_validator("folders")
+    @classmethod
+    def _below_the_root(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in folders:
+            _require_below(folder, "the data root")
+        return folders
 
     @property
     def size(self) -> int | None:
@@ -96,11 +120,13 @@ def datasets(task: str) -> dict[str, DataSet]:
     path = protocols.parent / "datasets.yaml" if isinstance(protocols, Path) else None
     if path is None or not path.exists():
         return {}
+    raw = read_yaml(path)
+    if isinstance(raw, dict):
+        raw = {name: {"name": name, **body} if isinstance(body, dict) else body for name, body in raw.items()}
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: DataSet(name=name, **_expanded(body)) for name, body in raw.items()}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
-        raise UsageError(f"The data sets of task {task!r} ({path}) cannot be read: {error}") from error
+        return pydantic.TypeAdapter(dict[str, DataSet]).validate_python(raw)
+    except pydantic.ValidationError as error:
+        raise UsageError(f"The data sets of task {task!r} ({path}) cannot be read: {first_error(error)}.") from error
 
 
 def needed(task: str, variant: str) -> list[DataSet]:
@@ -151,16 +177,9 @@ def locate(dataset: DataSet, name: str, root: Path | None, wanted_by: str) -> Pa
     )
 
 
-def _expanded(body: dict[str, Any]) -> dict[str, Any]:
-    """A data set as written in YAML (`files` by name, common `mirrors` and `optional`) in the shape of `DataSet`."""
-    body = dict(body)
-    mirrors, optional = body.pop("mirrors", []), body.pop("optional", False)
-    files = body.pop("files")
-    expanded = []
-    for name, declared in files.items():
-        urls = [mirror + name for mirror in mirrors]
-        expanded.append({"name": name, "urls": urls, "optional": optional, **declared})
-    return {**body, "files": expanded}
+def _require_below(path: str, root: str) -> None:
+    if not path.isprintable() or PurePosixPath(path).is_absolute() or {"..", "~"} & {*PurePosixPath(path).parts}:
+        raise ValueError(f"{path!r} must be a path below {root}")
 
 
 def _candidates(dataset: DataSet, name: str, root: Path | None) -> Iterator[Path]:

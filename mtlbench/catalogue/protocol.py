@@ -10,7 +10,7 @@ import pydantic
 
 from mtlbench.catalogue.search import Choice, Range
 from mtlbench.errors import UsageError, unknown
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, refused
 
 
 class Optimizer(Strict):
@@ -102,14 +102,12 @@ def with_values(base: Protocol, values: Mapping[str, Any]) -> Protocol:
     try:
         return Protocol.model_validate(content).model_copy(update={"search": base.search})
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"protocol.{key}={first['input']!r} is not allowed: {first['msg'].lower()}.") from error
+        raise refused(error, "protocol.") from error
 
 
 def _overridden(base: Protocol, overrides: dict[str, Any]) -> Protocol:
     changed = with_values(base, overrides)
-    before, after = _flat(base.model_dump()), _flat(changed.model_dump())
+    before, after = flat(base.model_dump()), flat(changed.model_dump())
     modified = {key: after[key] for key in after if after[key] != before.get(key)}
     return changed.model_copy(update={"modified": modified})
 
@@ -155,11 +153,12 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys: `optimizer.lr`."""
+    found: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-import yaml
 
 from mtlbench.catalogue.protocol import Protocol, _overridden, _place, with_values
 from mtlbench.catalogue.registry import methods, tasks
+from mtlbench.catalogue.yaml_file import read_yaml
 from mtlbench.errors import UsageError, unknown
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, first_error
+
+Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60)]
+"""Of a variant or protocol: a folder of results is called by it."""
 
 
 class Variant(Strict):
@@ -30,10 +33,20 @@ class Variant(Strict):
 class TaskData(Strict):
     """The contents of a `protocols.yaml`; the first variant is the default one."""
 
-    variants: dict[str, Variant]
-    protocols: dict[str, Protocol]
+    variants: Annotated[dict[Name, Variant], pydantic.Field(min_length=1)]
+    protocols: dict[Name, Protocol]
     words: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z]\w*$")], str] = pydantic.Field(default_factory=dict)
     """Short words for keys that every protocol has: `direction=en2x` for `protocol.options.direction=en2x`."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _named(cls, content: Any) -> Any:
+        """Every protocol carries its name, which the file says once."""
+        protocols = content.get("protocols") if isinstance(content, dict) else None
+        if not isinstance(protocols, dict):
+            return content
+        named = {name: {"name": name, **b} if isinstance(b, dict) else b for name, b in protocols.items()}
+        return {**content, "protocols": named}
 
 
 @cache
@@ -43,15 +56,14 @@ def task_data(task: str) -> TaskData:
     source = entry.protocols
     if source is None:
         raise UsageError(f"The task {task!r} cannot be used: {entry.error or 'it states no protocols'}.")
+    file = source if isinstance(source, Path) else entry.origin
     try:
-        raw = yaml.safe_load(source.read_text(encoding="utf-8")) if isinstance(source, Path) else source
-        protocols = {name: {"name": name, **body} for name, body in raw["protocols"].items()}
-        data = TaskData.model_validate({**raw, "protocols": protocols})
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, pydantic.ValidationError) as error:
-        raise UsageError(f"The protocols of task {task!r} ({source}) cannot be read: {error}") from error
+        data = TaskData.model_validate(read_yaml(source) if isinstance(source, Path) else source)
+    except pydantic.ValidationError as error:
+        raise UsageError(f"The protocols of task {task!r} ({file}) cannot be read: {first_error(error)}.") from error
     for name, variant in data.variants.items():
         if variant.protocol not in data.protocols:
-            raise UsageError(f"{source}: variant {name!r} names the unknown protocol {variant.protocol!r}.")
+            raise UsageError(f"{file}: variant {name!r} names the unknown protocol {variant.protocol!r}.")
     for name, protocol in data.protocols.items():
         for key, searched in protocol.search.items():
             try:

@@ -10,7 +10,7 @@ import pydantic
 
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import SPLITS, Facts, MetricInfo, ObjectiveInfo
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, first_error
 
 if TYPE_CHECKING:
     from mtlbench.catalogue.task import Task
@@ -46,7 +46,7 @@ class TaskInfo(Strict):
         try:
             return cls(objectives=objectives, groups=groups, facts=_as_data(task.facts))
         except pydantic.ValidationError as error:
-            raise UsageError(f"{who}: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from error
+            raise UsageError(f"{who}: {first_error(error)}.") from error
 
 
 def _as_data(value: Any) -> Any:

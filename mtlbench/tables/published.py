@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-import yaml
 
 from mtlbench.catalogue.registry import tasks
+from mtlbench.catalogue.yaml_file import read_yaml
 from mtlbench.errors import UsageError
 from mtlbench.rendering.table import Note, Row, Value
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, first_error
 
 FILE = "published.yaml"
 """Beside a task's `protocols.yaml`: a list of `Source`."""
@@ -72,11 +72,11 @@ class Source(Strict):
 
 def read(file: Path) -> list[Source]:
     """The sources in `file`; raises `UsageError` if it is malformed."""
+    raw = read_yaml(file)
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
         return pydantic.TypeAdapter(list[Source]).validate_python(raw)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, pydantic.ValidationError) as error:
-        raise UsageError(f"The published results in {file} cannot be read: {error}") from error
+    except pydantic.ValidationError as error:
+        raise UsageError(f"The published results in {file} cannot be read: {first_error(error)}.") from error
 
 
 def published(task: str, variant: str, protocol: str) -> list[Source]:

@@ -24,7 +24,7 @@ from mtlbench.catalogue import data
 from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.task import Metric, Objective, Task
 from mtlbench.errors import UsageError, unknown
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, refused
 
 from .compose import Composites, compose
 from .model import LeNet, as_input
@@ -159,9 +159,7 @@ def _options(protocol: Protocol) -> Options:
     try:
         options = Options.model_validate(protocol.options)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"protocol.options.{key} is not allowed: {first['msg'].lower()}.") from error
+        raise refused(error, "protocol.options.") from error
     if set(options.composites_per_image) != set(SPLITS):
         raise UsageError(f"protocol.options.composites_per_image needs one number for each of {', '.join(SPLITS)}.")
     return options

@@ -15,7 +15,7 @@ from mtlbench.bench.result import Bench, Environment, Progress, Row, Spread, med
 from mtlbench.bench.sampling import Sampler
 from mtlbench.cells.words import read_words
 from mtlbench.errors import UsageError
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, refused
 
 from .decoding import Hypothesis, decode
 from .model import SIZES, Transformer
@@ -169,8 +169,7 @@ def _settings(words: Sequence[str]) -> Settings:
     try:
         return Settings.model_validate({key: values[0] for key, values in axes.items()})
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{first['loc'][0]}={first['input']} is not allowed: {first['msg'].lower()}.") from error
+        raise refused(error) from error
 
 
 def _nothing() -> None: ...

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from mtlbench.catalogue.protocol import Protocol
-from mtlbench.errors import UsageError
-from mtlbench.strict import Strict
+from mtlbench.strict import Strict, refused
 
 Direction = Literal["x2en", "en2x", "both"]
 
@@ -52,9 +51,5 @@ def options(protocol: Protocol) -> Options:
     try:
         return Options.model_validate(protocol.options)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        hint = " A list is written in brackets: [de,fr]." if first["type"] == "tuple_type" else ""
-        raise UsageError(
-            f"protocol.options.{key}={first['input']} is not allowed: {first['msg'].lower()}.{hint}"
-        ) from error
+        hint = "A list is written in brackets: [de,fr]." if error.errors()[0]["type"] == "tuple_type" else ""
+        raise refused(error, "protocol.options.", hint) from error
