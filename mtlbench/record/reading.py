@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pydantic
 
+from mtlbench.cells.words import RESULTS
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
 from mtlbench.storage import is_locked
+from mtlbench.strict import first_error
 
 
 class Unreadable(UsageError):
@@ -24,9 +26,7 @@ def load(path: Path) -> Record:
     try:
         return Record.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Unreadable(f"{path} is not a whole record: {where + ': ' if where else ''}{first['msg']}") from error
+        raise Unreadable(f"{path} is not a whole record: {first_error(error)}") from error
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
 
@@ -68,7 +68,7 @@ def cell_state(folder: Path) -> CellState:
     return CellState(path, cell, record.status, record.reason, record)
 
 
-def records(results: str | Path = "results") -> list[Record]:
+def records(results: str | Path = RESULTS) -> list[Record]:
     """Every finished record under `results`; warns about each file that is not whole."""
     found = []
     for state in cells(Path(results)):

@@ -72,9 +72,9 @@ def change(path: str, value: Any) -> Callable[[str], str]:
 
 DAMAGE: dict[str, tuple[Callable[[str], Any], str]] = {
     "another schema version": (change("schema_version", 4), "schema_version"),
-    "cut short": (lambda text: text[: len(text) // 2], "Invalid JSON"),
-    "empty": (lambda _: "", "Invalid JSON"),
-    "binary": (lambda _: b"\xff\x00\xfe", "Invalid JSON"),
+    "cut short": (lambda text: text[: len(text) // 2], "invalid JSON"),
+    "empty": (lambda _: "", "invalid JSON"),
+    "binary": (lambda _: b"\xff\x00\xfe", "invalid JSON"),
     "a list": (lambda _: "[]", "object"),
     "NaN metric": (change("evaluations.1.scores.test.a.mse", math.nan), "evaluations.1.scores.test.a.mse"),
     "infinite loss": (change("evaluations.0.losses.b", math.inf), "evaluations.0.losses.b"),
