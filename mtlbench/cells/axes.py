@@ -46,7 +46,7 @@ class Axis:
     label: Callable[[Any], str] = _text
     """How a value that is not the default reads in a label."""
     always: bool = False
-    """Whether identities and records hold it even where it is None, as those of the first version do."""
+    """Whether identities and records hold it even at its default, as those of the first version do."""
 
     def means_something_to(self, method: type) -> bool:
         """Whether cells of this method can differ in it."""
@@ -152,8 +152,8 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_data(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The axes of a cell as identities and records hold them: lists for tuples, without those that say nothing."""
-    found = {name: values.get(name) for name, axis in AXES.items() if axis.always or values.get(name) is not None}
+    """The axes of a cell as identities and records hold them: lists for tuples, defaults left out unless `always`."""
+    found = {name: values.get(name) for name, axis in AXES.items() if axis.always or axis.is_told(values.get(name))}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
@@ -165,4 +165,4 @@ def from_data(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     if missing := [name for name, axis in AXES.items() if axis.always and name not in data]:
         raise ValueError(f"{missing[0]} is missing")
-    return {name: axis.checked(data.get(name)) for name, axis in AXES.items()}
+    return {name: axis.checked(data.get(name, axis.default)) for name, axis in AXES.items()}

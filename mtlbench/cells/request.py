@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from mtlbench.cells.parameters import check_finite, checked_parameters
 from mtlbench.cells.words import LARGEST_GRID, RESULTS, RUN_KEYS, read_words
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import path_of
+
+LARGEST_NUMBER = 2**63 - 1
+"""Of seeds, jobs, seconds and the like."""
 
 
 @dataclass
@@ -77,12 +81,13 @@ def parse(words: Sequence[str], plugins: Sequence[Path] = ()) -> Request:
 
 def _expand(axes: Mapping[str, list[Any]], against: str | None) -> list[Cell]:
     """The cells of a grid, and those of the method that they are compared with if it is not among them."""
-    chosen = [str(name) for name in axes["method"]]
+    chosen = list(dict.fromkeys(str(name) for name in axes["method"]))
     for name in chosen:
         methods.load(name)
     method_axes = {key.removeprefix("method."): v for key, v in axes.items() if key.startswith("method.")}
     protocol_axes = {key.removeprefix("protocol."): v for key, v in axes.items() if key.startswith("protocol.")}
     _check_parameters(chosen, method_axes)
+    _check_size(chosen, axes)
     cells: dict[str, Cell] = {}
     for word in axes["task"]:
         task, _, variant = str(word).partition("/")
@@ -100,8 +105,6 @@ def _expand(axes: Mapping[str, list[Any]], against: str | None) -> list[Cell]:
                 for seed, setting in itertools.product(axes.get("seed", [0]), settings):
                     cell = Cell(task=task, variant=variant_name, protocol=protocol, seed=_seed(seed), **setting)
                     cells[cell.id] = cell
-                    if len(cells) > LARGEST_GRID:
-                        raise UsageError(f"The grid has more than {LARGEST_GRID} cells.")
     return list(cells.values())
 
 
@@ -115,9 +118,33 @@ def _trials(axes: Mapping[str, list[Any]], against: str | None, count: int) -> t
             f"seed={max(seeds)} is not allowed: with tune=N seeds are below {TRIAL_SEEDS}, where those of trials begin."
         )
     settings = _expand({**axes, "seed": [0]}, against)
-    if len(settings) * (count + len(seeds)) > LARGEST_GRID:
-        raise UsageError(f"The grid has more than {LARGEST_GRID} cells.")
+    _check_count(len(settings) * (count + len(seeds)))
     return trials(settings, axes, count), seeds
+
+
+def _check_size(chosen: Sequence[str], axes: Mapping[str, list[Any]]) -> None:
+    """Count the grid before it is made."""
+    from mtlbench.catalogue.signature import parameters
+
+    each = {key: len(dict.fromkeys(map(str, values))) for key, values in axes.items()}
+    per_method = 0
+    for name in chosen:
+        cls = methods.load(name)
+        own = [f"method.{key}" for key in parameters(cls)]
+        own += [key for key, axis in AXES.items() if axis.means_something_to(cls)]
+        per_method += math.prod(each.get(key, 1) for key in own)
+    common = [key for key in each if key in ("task", "protocol", "seed") or key.startswith("protocol.")]
+    _check_count(per_method * math.prod(each[key] for key in common))
+
+
+def _check_count(cells: int) -> None:
+    if cells > LARGEST_GRID:
+        raise UsageError(f"The grid has {_short(cells)} cells; the most is {LARGEST_GRID}. Ask for it in parts.")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _check_parameters(chosen: Sequence[str], given: Mapping[str, Any]) -> None:
@@ -155,13 +182,15 @@ def _seed(value: Any) -> int:
 
 
 def _number(key: str, value: Any, whole: bool, least: float) -> float:
+    """A number between `least` and `LARGEST_NUMBER`."""
     kind = "a whole number" if whole else "a number"
     try:
         number = int(str(value)) if whole else float(str(value))
-    except ValueError:
+    except ValueError:  # of too many digits too
         number = float("nan")
-    if not number >= least:
-        raise UsageError(f"{key}={value} is not allowed: {key} is {kind}, at least {least:g}.")
+    if not least <= number <= LARGEST_NUMBER:
+        bounds = f"at least {least:g}" if not number > LARGEST_NUMBER else f"at most {LARGEST_NUMBER}"
+        raise UsageError(f"{key}={_short(value)} is not allowed: {key} is {kind}, {bounds}.")
     return number
 
 

@@ -3,55 +3,78 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mtlbench.catalogue.registry import tasks
+from mtlbench.catalogue.protocol import flat
+from mtlbench.catalogue.registry import methods, tasks
 from mtlbench.catalogue.variants import task_data
+from mtlbench.cells.axes import AXES
+from mtlbench.cells.grid_file import read_grid_file
+from mtlbench.cells.parameters import default_parameters
 from mtlbench.errors import UsageError, unknown
 
-CELL_KEYS = (
-    "method",
-    "method.KEY",
-    "task",
-    "protocol",
-    "protocol.KEY",
-    "seed",
-    "granularity",
-    "treated",
-    "jacobian_dtype",
-)
 RUN_KEYS = ("against", "tune", "results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
+PATH_KEYS = ("results", "data_root")
+"""Keys whose value is one path, with whatever commas and brackets it has."""
 RESULTS = Path("runs")
 """Where records go, and are looked for, unless `results=` says otherwise."""
 LARGEST_GRID = 10_000
 
+_RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 
-def read_words(words: Sequence[str], keys: Iterable[str] = (*CELL_KEYS, *RUN_KEYS)) -> dict[str, list[Any]]:
+
+def cell_keys() -> tuple[str, ...]:
+    """The keys that make cells; KEY stands for any."""
+    return ("method", "method.KEY", "task", "protocol", "protocol.KEY", "seed", *AXES)
+
+
+def read_words(words: Sequence[str], keys: Iterable[str] | None = None) -> dict[str, list[Any]]:
     """`key=value` words, after at most one YAML file of the same keys, as key -> list of values.
 
-    `a,b` lists and `0..4` ranges give several values; `[a, b]` is one value that is a list. Where `protocol.KEY` is
-    among the keys, a word that every named task has for a key of its protocol counts as that key.
+    `a,b` lists and `0..4` ranges give several values; `[a, b]` is one value that is a list; a path is one value. Where
+    `protocol.KEY` is among the keys, a word that every named task has for a key of its protocol counts as that key.
+
+    Args:
+        words: as typed; those of a file come first, and a typed word takes the place of the file's.
+        keys: which there are, `KEY` standing for any; by default those of a run.
 
     Raises:
-        UsageError: a word without `=`, an unknown key or task, no value, a file that cannot be read.
+        UsageError: a word without `=`, an unknown key or task, a key that is given twice, no value, a file that cannot
+            be read.
     """
-    allowed = tuple(keys)
-    given: list[tuple[str, Any]] = []
+    allowed = (*cell_keys(), *RUN_KEYS) if keys is None else tuple(keys)
+    typed: list[tuple[str, Any]] = []
+    filed: list[tuple[str, Any]] = []
     for position, word in enumerate(words):
         key, equals, value = word.partition("=")
         if equals:
-            given.append((key, value))
+            typed.append((key, value))
         elif position == 0 and word.endswith((".yaml", ".yml")):
-            given += _read_file(Path(word)).items()
+            filed += read_grid_file(Path(word)).items()
         else:
             raise UsageError(f"{word!r} is not a key=value word. Keys: {', '.join(allowed)}.")
-    own = _words_of_named_tasks(given) if "protocol.KEY" in allowed else None
-    return {_full_key(key, allowed, own): _values(key, value) for key, value in given}
+    named = [*filed, *typed]
+    own = _words_of_named_tasks(named) if "protocol.KEY" in allowed else None
+    found: dict[str, list[Any]] = {}
+    for given in (filed, typed):
+        found |= _once((_full_key(key, allowed, own, named), key, value) for key, value in given)
+    return found
+
+
+def _once(given: Iterable[tuple[str, str, Any]]) -> dict[str, list[Any]]:
+    """Full key -> values; raises `UsageError` for a key that is given twice, by whichever of its names."""
+    found: dict[str, list[Any]] = {}
+    names: dict[str, str] = {}
+    for full, name, value in given:
+        if full in found:
+            same = f"{name}= is given twice" if name == names[full] else f"{names[full]}= and {name}= are the same key"
+            several = "" if full in PATH_KEYS else f" Several values are one word: {name}=A,B."
+            raise UsageError(f"{same}; give it once.{several}")
+        found[full], names[full] = _values(full, value), name
+    return found
 
 
 def task_words(task: str) -> dict[str, str]:
@@ -61,7 +84,7 @@ def task_words(task: str) -> dict[str, str]:
         UsageError: an unknown task, a malformed file, or a word that is a key of every run.
     """
     words = task_data(task).words
-    keys = {key.partition(".")[0] for key in (*CELL_KEYS, *RUN_KEYS)}
+    keys = {key.partition(".")[0] for key in (*cell_keys(), *RUN_KEYS)}
     if taken := sorted(keys & words.keys()):
         raise UsageError(f"The task {task!r} declares the word {taken[0]!r}, which is a key of every run; rename it.")
     return words
@@ -74,13 +97,16 @@ def _words_of_named_tasks(given: Sequence[tuple[str, Any]]) -> dict[str, dict[st
     return {name: task_words(name) for name in names}
 
 
-def _full_key(key: str, allowed: Sequence[str], own: dict[str, dict[str, str]] | None) -> str:
+def _full_key(
+    key: str, allowed: Sequence[str], own: dict[str, dict[str, str]] | None, given: Sequence[tuple[str, Any]]
+) -> str:
     """A known key as it is, and a word that all named tasks have as the key that it stands for.
 
     Args:
         key: what was typed.
         allowed: the keys, `KEY` standing for any.
         own: the words of each named task; None where tasks' words are not allowed.
+        given: all keys and values.
     """
     if key in allowed or f"{key.split('.')[0]}.KEY" in allowed:
         return key
@@ -95,6 +121,8 @@ def _full_key(key: str, allowed: Sequence[str], own: dict[str, dict[str, str]] |
                 f"{key}= is a word of the task {', '.join(known)}, {told}. All tasks of a run must have the word; "
                 "`mtlbench show TASK` lists those of a task."
             )
+        if longer := sorted(name for name in _longer_keys(given) if name.rpartition(".")[2] == key):
+            raise UsageError(f"Unknown key {key!r}. Did you mean {longer[0]!r}?")
         raise unknown("key", key, {*allowed, *(word for words in own.values() for word in words)})
     if len(meanings) > 1:
         told = ", ".join(f"protocol.{words[key]} of {task}" for task, words in own.items())
@@ -111,41 +139,65 @@ def _tasks_with(word: str) -> list[str]:
     return found
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must map keys to values, such as `method: [gradvac, uniform]`.")
-    for key, value in content.items():
-        if value == []:
-            raise UsageError(f"{path}: {key} is an empty list: the grid would have no cells.")
-    return {str(key): value for key, value in content.items()}
+def _longer_keys(given: Sequence[tuple[str, Any]]) -> Iterator[str]:
+    """The keys of the named tasks' protocols and methods' parameters in full: `protocol.optimizer.lr`."""
+    named: dict[str, list[str]] = {"task": [], "method": []}
+    for key, value in given:
+        if key in named:
+            named[key] = [str(name).partition("/")[0] for name in _values(key, value)]
+    for task in named["task"]:
+        for protocol in task_data(task).protocols.values():
+            yield from (f"protocol.{key}" for key in flat(protocol.model_dump()))
+    for method in named["method"]:
+        if method in methods.names():
+            yield from (f"method.{name}" for name in default_parameters(method))
 
 
 def _values(key: str, given: Any) -> list[Any]:
     """What was typed, or read from a file, as the values of a grid."""
     items = given if isinstance(given, list) else [given]
-    return [value for item in items for value in (_split(key, item) if isinstance(item, str) else [item])]
+    if key in PATH_KEYS:
+        return items if items != [""] else _none(key)
+    values: list[Any] = []
+    for item in items:
+        values += _split(key, item) if isinstance(item, str) else [item]
+        if len(values) > LARGEST_GRID:
+            raise UsageError(f"{key}= has more than {LARGEST_GRID} values.")
+    return values
 
 
 def _split(key: str, text: str) -> list[Any]:
     values: list[Any] = []
-    for part in re.split(r",(?![^\[]*\])", text):
-        part = part.strip()
-        bounds = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", part)
-        if bounds:
+    for part in _parts(key, text):
+        if bounds := _RANGE.fullmatch(part):
             low, high = int(bounds[1]), int(bounds[2])
             if high < low:
                 raise UsageError(f"{key}={part} is an empty range: the grid would have no cells.")
-            if high - low >= LARGEST_GRID:
+            if len(values) + high - low >= LARGEST_GRID:
                 raise UsageError(f"{key}={part} has more than {LARGEST_GRID} values.")
             values.extend(range(low, high + 1))
-        elif part.startswith("[") and part.endswith("]"):
+        elif part.startswith("["):
             values.append([item.strip() for item in part[1:-1].split(",") if item.strip()])
         elif part:
             values.append(part)
-    if not values:
-        raise UsageError(f"{key}= has no value: the grid would have no cells.")
-    return values
+    return values or _none(key)
+
+
+def _parts(key: str, text: str) -> Iterator[str]:
+    """What commas outside brackets separate."""
+    start, inside = 0, False
+    for place, character in enumerate(text):
+        if character == "[" and not inside and not text[start:place].strip():
+            inside = True
+        elif character == "]" and inside:
+            inside = False
+        elif character == "," and not inside:
+            yield text[start:place].strip()
+            start = place + 1
+    if inside:
+        raise UsageError(f"{key}={text[:80]} has a [ without its ].")
+    yield text[start:].strip()
+
+
+def _none(key: str) -> list[Any]:
+    raise UsageError(f"{key}= has no value: the grid would have no cells.")

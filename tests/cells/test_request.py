@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,12 +98,89 @@ def test_a_task_s_own_word_makes_the_cells_of_the_key_that_it_stands_for() -> No
     assert {c.protocol.options["direction"] for c in words} == {"both"}
 
 
-def test_the_last_of_a_word_and_its_key_counts_wherever_they_stand(tmp_path: Path) -> None:
-    file = "method: uniform\ntask: nmt\nprotocol.options.direction: x2en\ndirection: [en2x, both]\n"
+def test_a_typed_word_takes_the_place_of_the_file_s_by_whichever_name(tmp_path: Path) -> None:
+    file = "method: uniform\ntask: nmt\ndirection: [en2x, both]\n"
     assert [c.protocol.options["direction"] for c in from_file(tmp_path, file)] == ["en2x", "both"]
-    for last in ("direction=x2en", "protocol.options.direction=x2en"):
-        (cell,) = from_file(tmp_path, file, last)
+    for typed in ("direction=x2en", "protocol.options.direction=x2en"):
+        (cell,) = from_file(tmp_path, file, typed)
         assert cell.protocol.options["direction"] == "x2en"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: 1\ntask: multimnist\nseed: 2\n", "'seed' stands twice in line 3"),
+        ("task: nmt\ndirection: en2x\nprotocol.options.direction: both\n", "are the same key"),
+        ("task: multimnist\nprotocol: {epochs: 3}\n", "nested keys are written protocol.KEY"),
+        ("? [a, b]\n: c\n", "found unhashable key in line 1"),
+        ("seed: []\n", "empty list"),
+        ("- seed\n", "must map keys to values"),
+        ("seed: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("seed: " + "9" * 5000, "whole number"),
+        ("seed: 2024-01-01\n", "seed=2024-01-01 is not allowed"),
+        ("\x00", "cannot be read"),
+    ],
+)
+def test_a_file_that_no_words_could_say_is_refused_with_the_place(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        from_file(tmp_path, text, "method=uniform" if "task" in text else "method=uniform task=multimnist")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: 010", "seed=010"),
+        ("seed: 0x10", None),
+        ("seed: 1_0", "seed=1_0"),
+        ("protocol.optimizer.lr: 1e-3", "protocol.optimizer.lr=1e-3"),
+        ("protocol.autocast: on", "protocol.autocast=on"),
+        ("method.shuffle: n", "method.shuffle=n"),
+    ],
+)
+def test_a_value_in_a_file_means_what_it_means_when_typed(tmp_path: Path, text: str, words: str | None) -> None:
+    cell = f"method: gradvac\ntask: multimnist\n{text}\n"
+    if words is None:
+        with pytest.raises(UsageError):
+            from_file(tmp_path, cell)
+    else:
+        assert [c.id for c in from_file(tmp_path, cell)] == [
+            c.id for c in cells(f"method=gradvac task=multimnist {words}")
+        ]
+
+
+def test_codes_of_languages_in_a_file_are_no_booleans(tmp_path: Path) -> None:
+    (cell,) = from_file(tmp_path, "method: uniform\ntask: nmt/multi30k\nlanguages: [[no, de]]\n")
+    assert cell.protocol.options["languages"] == ["no", "de"]
+
+
+def test_a_fifo_is_no_grid_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "grid.yaml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        parse([str(tmp_path / "grid.yaml"), "method=uniform"])
+
+
+def test_a_path_is_one_value_with_its_commas_and_brackets(tmp_path: Path) -> None:
+    for path in ("a,b", "[x]", "0..3", "a, b"):
+        assert parse(["method=uniform", "task=multimnist", f"results={path}", f"data_root={path}"]).results == Path(
+            path
+        )
+        assert read_words([f"results={path}"], ("results",)) == {"results": [path]}
+    (tmp_path / "grid.yaml").write_text("method: uniform\ntask: multimnist\nresults: a,b\n")
+    assert parse([str(tmp_path / "grid.yaml")]).results == Path("a,b")
+
+
+def test_a_huge_grid_is_counted_and_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the grid is made")
+
+    monkeypatch.setattr("mtlbench.cells.request.resolve", never)
+    with pytest.raises(UsageError, match="99980001 cells"):
+        cells("method=uniform task=multimnist protocol.epochs=1..9999 protocol.batch_size=1..9999")
+    with pytest.raises(UsageError, match="more than 10000 values"):
+        read_words([f"seed={','.join(['0..9998'] * 9)}"])
+    # what does not multiply the grid of a method is not counted for it
+    with pytest.raises(AssertionError, match="the grid is made"):
+        cells("method=uniform task=multimnist granularity=whole_model,all_layer seed=0..9999")
 
 
 def test_a_value_without_a_declared_type_is_the_same_cell_from_words_and_from_yaml(tmp_path: Path) -> None:
@@ -281,8 +360,8 @@ def test_a_plug_in_task_with_protocols_as_data_has_variants_and_protocols(tiny: 
         ("method: uniform\ntask: multimnist\nprotocol: {epochs: 1}", "protocol"),
         ("method: uniform\ntask: multimnist\nseed: 1.5", "whole number"),
         ("method: gradvac\ntask: multimnist\nmethod.beta: .nan", "beta"),
-        ("method: uniform\ntask: multimnist\nprotocol.optimizer.lr: .inf", "finite"),
-        ("method: {gradvac: 1}\ntask: multimnist", "Unknown method"),
+        ("method: uniform\ntask: multimnist\nprotocol.optimizer.lr: inf", "finite"),
+        ("method: {gradvac: 1}\ntask: multimnist", "nested keys are written method.KEY"),
         ("method: uniform\ntask: [[multimnist]]", "Unknown task"),
         ("", "map keys to values"),
     ],
@@ -305,7 +384,7 @@ def test_a_yaml_file_after_the_words_is_refused() -> None:
 def test_a_grid_beyond_reason_is_refused() -> None:
     with pytest.raises(UsageError, match="more than 10000"):
         parse(["method=uniform", "task=multimnist", "seed=0..10000"])
-    with pytest.raises(UsageError, match="more than 10000"):
+    with pytest.raises(UsageError, match="20000 cells; the most is 10000"):
         parse(["method=uniform", "task=multimnist", "seed=0..9999", "protocol.epochs=1,2"])
 
 
