@@ -139,7 +139,7 @@ def needed(task: str, variant: str) -> list[DataSet]:
     if variant not in variants:
         raise unknown(f"variant of {task}:", variant, variants)
     declared = datasets(task)
-    names = variants[variant].needs.split()
+    names = variants[variant].needs
     for name in names:
         if name not in declared:
             raise UsageError(f"{task}/{variant} needs the data set {name!r}, which its datasets.yaml lacks.")

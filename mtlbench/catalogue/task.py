@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mtlbench.catalogue.protocol import Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A score of one objective, with the direction and the unit that tables and Delta-m need."""
 

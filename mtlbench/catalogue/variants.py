@@ -24,8 +24,8 @@ class Variant(Strict):
     description: str
     protocol: str
     """The protocol that runs when none is named."""
-    needs: str = ""
-    """The data set it reads from the data root; empty for embedded data."""
+    needs: tuple[str, ...] = ()
+    """The data sets it reads from the data root; none for embedded data."""
     against: str = ""
     """What a lone method is compared with: a method that is trained too, at the same seeds, unless it is asked for."""
 

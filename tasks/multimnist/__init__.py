@@ -43,6 +43,12 @@ SOURCES = {
 }
 """Where each variant takes its top-left and its bottom-right images from."""
 
+METRICS = (
+    Metric(name="accuracy", higher_is_better=True, unit="%"),
+    Metric(name="nll", higher_is_better=False, unit="nats"),
+)
+"""Of either objective."""
+
 Batch = tuple[Tensor, Tensor]
 """Images (N, 1, 28, 28) float32 and classes (N, 2) int64."""
 
@@ -65,9 +71,7 @@ class MultiMNIST(Task):
     smaller. The loss of an objective is the mean negative log-likelihood (nats) over the batch.
     """
 
-    objectives = tuple(
-        Objective(name, (Metric("accuracy", True, "%"), Metric("nll", False, "nats"))) for name in ("left", "right")
-    )
+    objectives = tuple(Objective(name, METRICS) for name in ("left", "right"))
 
     def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None:
         if variant not in SOURCES:

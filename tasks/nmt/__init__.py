@@ -196,9 +196,9 @@ class NMT(Task):
     def _metrics(self, target: str) -> tuple[Metric, ...]:
         signatures = self._scorers[target].signatures()
         return (
-            Metric("bleu", True, "", signatures["bleu"]),
-            Metric("chrf", True, "", signatures["chrf"]),
-            Metric("nll", False, "nats"),
+            Metric(name="bleu", higher_is_better=True, signature=signatures["bleu"]),
+            Metric(name="chrf", higher_is_better=True, signature=signatures["chrf"]),
+            Metric(name="nll", higher_is_better=False, unit="nats"),
         )
 
     def _shared_out(self, budget: int) -> list[int]:

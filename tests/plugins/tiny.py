@@ -53,7 +53,9 @@ class Network(nn.Module):
 class Tiny(mtlbench.Task):
     """Two targets, linear in the same six inputs."""
 
-    objectives = tuple(mtlbench.Objective(name, (mtlbench.Metric("mse", False),)) for name in "ab")
+    objectives = tuple(
+        mtlbench.Objective(name, (mtlbench.Metric(name="mse", higher_is_better=False),)) for name in "ab"
+    )
     notices = ("its data are random numbers",)
 
     def __init__(self, variant: str, protocol: mtlbench.Protocol, data_root: Path | None, device: torch.device) -> None:

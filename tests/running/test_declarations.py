@@ -47,7 +47,7 @@ def declare(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_groups_facts_and_signatures_are_in_the_record(
     train: Callable[..., Record], declare: Callable[..., None], tmp_path: Path
 ) -> None:
-    exact = mtlbench.Metric("mse", False, signature="mean over 64 points")
+    exact = mtlbench.Metric(name="mse", higher_is_better=False, signature="mean over 64 points")
     declare(
         objectives=tuple(mtlbench.Objective(name, (exact,)) for name in "ab"),
         groups={"one": [1], "both": [1, 0]},
@@ -178,7 +178,7 @@ def test_progress_tells_every_score_of_few_objectives_and_the_means_of_many(
     record = train("method=uniform task=tiny", on_progress=told.append)
     last = {name: metrics["mse"] for name, metrics in record.evaluations[-1].scores["val"].items()}
     assert told[-1].scores == last
-    monkeypatch.setattr("mtlbench.running.training._MOST_SCORES", 1)
+    monkeypatch.setattr("mtlbench.running.observing.MOST_SCORES", 1)
     train("method=uniform task=tiny", tmp_path / "many", on_progress=told.append)
     assert told[-1].scores == pytest.approx({"mean": (last["a"] + last["b"]) / 2, "mean one": last["b"]})
 

@@ -398,7 +398,7 @@ def test_one_epoch_on_the_embedded_digits_teaches_both_objectives(task):
 def test_every_variant_has_its_protocol_and_the_published_one_is_there():
     stated = task_data("multimnist")
     assert list(stated.variants) == ["digits", "mnist", "fashion", "fashion_and_mnist"]
-    assert stated.variants["digits"].needs == ""
+    assert stated.variants["digits"].needs == ()
     published = stated.protocols["sener2018"]
     assert set(published.variants) == {"mnist", "fashion", "fashion_and_mnist"}
     assert (published.epochs, published.batch_size) == (100, 256)
