@@ -13,9 +13,10 @@ from torch.nn import functional
 from mtlbench.catalogue.building import task_class
 from mtlbench.catalogue.variants import resolve, task_data
 from mtlbench.errors import DataMissing, UsageError
-from mtlbench.tasks.multimnist import DEVIATION, MEAN, MultiMNIST, composed
+from mtlbench.tasks.multimnist import DEVIATION, MEAN, MultiMNIST
 from mtlbench.tasks.multimnist.compose import compose, overlay
 from mtlbench.tasks.multimnist.model import LeNet, as_input
+from mtlbench.tasks.multimnist.preparing import composed
 from mtlbench.tasks.multimnist.sources import SPLITS, Sources, digits, enlarge, read_idx
 
 CPU = torch.device("cpu")
@@ -353,14 +354,14 @@ def test_an_epoch_shows_every_composite_once_in_an_order_from_the_generator_alon
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0][1], other[0][1])
     seen = torch.cat([images for images, _ in first]).sum(dim=(1, 2, 3)).sort().values
-    everything = as_input(task._images["train"], MEAN, DEVIATION).sum(dim=(1, 2, 3)).sort().values
+    everything = as_input(task.data.splits["train"].images, MEAN, DEVIATION).sum(dim=(1, 2, 3)).sort().values
     torch.testing.assert_close(seen, everything)
 
 
 def test_a_smaller_last_batch_completes_the_epoch():
     task = build(batch_size=1000)
     sizes = [len(labels) for _, labels in task.batches(0, torch.Generator())]
-    assert sizes == [1000] * (len(sizes) - 1) + [task._labels["train"].shape[0] % 1000]
+    assert sizes == [1000] * (len(sizes) - 1) + [task.data.splits["train"].labels.shape[0] % 1000]
 
 
 def test_evaluation_counts_every_composite(task):
@@ -369,9 +370,9 @@ def test_evaluation_counts_every_composite(task):
     with torch.no_grad():
         found = task.evaluate(model, "test", [0, 1])
         alone = task.evaluate(model, "test", [1])
-        predictions = model(as_input(task._images["test"], MEAN, DEVIATION))
+        predictions = model(as_input(task.data.splits["test"].images, MEAN, DEVIATION))
     for k, name in enumerate(("left", "right")):
-        truth = task._labels["test"][:, k]
+        truth = task.data.splits["test"].labels[:, k]
         accuracy = 100 * (predictions[k].argmax(1) == truth).double().mean().item()
         assert found[name]["accuracy"] == pytest.approx(accuracy, abs=1e-9)
         assert found[name]["nll"] == pytest.approx(functional.nll_loss(predictions[k], truth).item(), rel=1e-5)
