@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtlbench import __version__
 from mtlbench.cli.examples import EXAMPLES
-
-Command = Callable[[argparse.Namespace], int]
-"""Does what the arguments say; answers the exit code."""
+from mtlbench.errors import unknown
 
 
-def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser of all commands; `options.command` is what the given one does.
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """What was typed; `command` is the name of the command. Options may stand anywhere, in front of it too.
 
     Args:
-        commands: by name, for each of `EXAMPLES`.
+        words: without the program's name; help, a version and a word that argparse refuses end the program.
+
+    Raises:
+        UsageError: there is no such command.
     """
+    whole, parsers = _parsers()
+    if not words:
+        whole.print_help()
+        raise SystemExit(0)
+    place = next((i for i, word in enumerate(words) if word in parsers), -1) if words[0].startswith("-") else 0
+    if place < 0:
+        return whole.parse_args(words)
+    name = words[place]
+    if name not in parsers:
+        raise unknown("command", name, parsers, "`mtlbench --help` describes them.")
+    options = parsers[name].parse_intermixed_args([*words[:place], *words[place + 1 :]])
+    options.command = name
+    return options
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser that has the help of all commands, and that of each."""
     whole = _described(
         argparse.ArgumentParser(prog="mtlbench", formatter_class=argparse.RawDescriptionHelpFormatter),
         "A benchmark suite for multi-task optimisation: verified methods, honest statistics, cost beside score.",
@@ -29,7 +47,6 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     def add(name: str, about: str) -> argparse.ArgumentParser:
         sub = added.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.set_defaults(command=commands[name])
         return _described(sub, about[0].upper() + about[1:] + ".", name)
 
     run = add("run", "train a grid of cells and print its leaderboard")
@@ -51,8 +68,8 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     table = add("table", "make leaderboards from the records")
     table.add_argument("words", nargs="*", metavar="key=value", help="task= method= protocol= seed= regime= results=")
-    table.add_argument("--format", choices=("terminal", "md", "csv", "latex", "html", "json"), default="terminal")
-    table.add_argument("--out", type=Path, metavar="PATH", help="one FILE.md|csv|tex|html|json, or a folder for all")
+    table.add_argument("--format", choices=("terminal", "md", "csv", "latex", "html", "json"), help="of the output")
+    table.add_argument("--out", metavar="PATH", help="one FILE.md|csv|tex|html|json, or a folder for all")
     table.add_argument("--against", metavar="ROW", help="compare with this row (default: uniform)")
     table.add_argument(
         "--selection", metavar="RULE", help="best-val, last, mean-last-N or oracle (default: protocol's)"
@@ -69,19 +86,20 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     data = add("data", "look for, download or verify data sets")
     data.add_argument("action", choices=("status", "fetch", "verify"))
     data.add_argument("words", nargs="*", metavar="TASK/VARIANT | data_root=DIR")
+    data.add_argument("-v", "--files", action="store_true", help="name every file")
 
     new = add("new", "write the skeleton of a method or a task")
     new.add_argument("what", choices=("method", "task"))
     new.add_argument("name")
 
-    check = add("check", "run the conformance battery on a method")
-    check.add_argument("method", metavar="NAME | FILE.py")
+    check = add("check", "run the conformance battery on a method or a task")
+    check.add_argument("name", metavar="NAME | NAME/VARIANT | FILE.py")
 
     bench = add("bench", "measure speed and memory")
     bench.add_argument("words", nargs="*", metavar="combination|steps|tables|TASK | key=value")
     bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
-    return whole
+    return whole, dict(added.choices)
 
 
 def _level(text: str) -> float:

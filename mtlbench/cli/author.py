@@ -27,12 +27,12 @@ def check(options: argparse.Namespace) -> int:
     from mtlbench.engine.conformance import battery
 
     before = set(registry.methods.entries())
-    plugin = options.method.endswith(".py")
+    plugin = options.name.endswith(".py")
     if plugin:
-        registry.load_plugin(options.method)
-    names = sorted(set(registry.methods.entries()) - before) if plugin else [options.method]
+        registry.load_plugin(options.name)
+    names = sorted(set(registry.methods.entries()) - before) if plugin else [options.name]
     if not names:
-        raise UsageError(f"{options.method} registers no method.")
+        raise UsageError(f"{options.name} registers no method.")
     console = console_of()
     failed = 0
     for name in names:

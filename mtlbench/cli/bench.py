@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
 
-from mtlbench.catalogue import registry
+from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe, write_file
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ def bench(options: argparse.Namespace) -> int:
 
     from mtlbench.bench.words import run_bench
 
-    for plugin in options.plugin:
-        registry.load_plugin(plugin)
+    plugins.load(options.plugin)
     console = console_of()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("")
@@ -44,11 +42,11 @@ def show_bench(console: Console, bench: Bench) -> None:
     labels = len(bench.rows[0].labels) if bench.rows else 0
     grid = RichTable(box=box.SIMPLE_HEAD)
     for index, name in enumerate(bench.columns):
-        grid.add_column(escape(name), justify="left" if index < labels else "right")
+        grid.add_column(safe(name), justify="left" if index < labels else "right")
     for cells in bench.table():
-        grid.add_row(*map(escape, cells))
+        grid.add_row(*map(safe, cells))
     console.print(grid)
     e = bench.environment
     peer = f", TorchJD {e.torchjd_version}" if e.torchjd_version else ""
     where = f"torch {e.torch_version}{peer}, {e.threads} threads on {e.device} ({e.processor}), {e.date}"
-    console.print(f"  {escape(where)}; {bench.disturbed:.0%} of samples disturbed by other processes", style="dim")
+    console.print(f"  {safe(where)}; {bench.disturbed:.0%} of samples disturbed by other processes", style="dim")

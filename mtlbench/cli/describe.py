@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mtlbench.catalogue import registry
 from mtlbench.catalogue.data import needed
+from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.signature import parameters
-from mtlbench.catalogue.variants import task_data
+from mtlbench.catalogue.variants import TaskData, task_data
 from mtlbench.cells.words import task_words
+from mtlbench.cli.console import safe
 from mtlbench.engine import kinds
+from mtlbench.errors import unknown
 
 
 def describe_method(console: Console, name: str) -> None:
-    """Formula, conventions and source as the method\'s file states them, and its parameters."""
+    """Formula, conventions and source as the method's file states them, and its parameters."""
     cls = registry.methods.load(name)
     entry = registry.methods.entry(name)
     kind = next(
@@ -26,48 +31,89 @@ def describe_method(console: Console, name: str) -> None:
         for k in (kinds.LossWeighting, kinds.GramianWeighting, kinds.JacobianAggregator)
         if issubclass(cls, k)
     )
-    passes = "one" if kind == "LossWeighting" else "K"
-    console.print(f"[bold]{name}[/]  {escape(entry.paper)}", highlight=False)
-    console.print(escape(inspect.getdoc(sys.modules[cls.__module__]) or ""), highlight=False)
-    console.print(
-        f"\n{kind}, {passes} backward pass{'es' if passes == 'K' else ''} a step, in {escape(entry.origin)}",
-        style="dim",
-    )
-    console.print(escape(inspect.getdoc(cls) or ""), highlight=False)
+    passes = "one backward pass" if kind == "LossWeighting" else "K backward passes"
+    _say(console, f"[bold]{safe(name)}[/]  {safe(entry.paper)}")
+    _say(console, _flowing(inspect.getdoc(sys.modules[cls.__module__]) or ""))
+    _say(console, f"\n[dim]{kind}, {passes} a step, in {safe(entry.origin)}[/]")
+    _say(console, _flowing(inspect.getdoc(cls) or ""))
     grid = Table("parameter", "takes", "default", "search", box=None, padding=(0, 2))
     for parameter in parameters(cls).values():
-        default = "required" if parameter.required else str(parameter.default)
+        default = "required" if parameter.required else _typed(parameter.default)
         search = "" if parameter.search is None else str(parameter.search)
-        grid.add_row(f"method.{parameter.name}", escape(parameter.allowed), escape(default), escape(search))
+        grid.add_row(*map(safe, (f"method.{parameter.name}", parameter.allowed, default, search)))
     console.print(grid if grid.row_count else "It takes no parameters.")
 
 
-def describe_task(console: Console, name: str) -> None:
-    """The variants and protocols of a task, and its short words for keys of them."""
-    entry, data, words = registry.tasks.entry(name), task_data(name), task_words(name)
-    console.print(f"[bold]{name}[/]  {escape(entry.summary)}\n\n[bold]variants[/]", highlight=False)
-    for index, (variant, about) in enumerate(data.variants.items()):
-        default = ", default" if index == 0 else ""
-        needs = ", ".join(dataset.title for dataset in needed(name, variant))
-        console.print(f"  [bold]{name}/{variant}[/]{default}: {escape(about.description)}", highlight=False)
-        told = [f"protocol {about.protocol}"]
-        told += [f"reads {escape(needs)}"] if needs else []
-        told += [f"runs are compared with {about.against}"] if about.against else []
-        console.print(f"    {'; '.join(told)}", highlight=False)
-    if words:
-        console.print("\n[bold]words of its own[/]")
+def describe_task(console: Console, name: str, variant: str = "") -> None:
+    """The variants and protocols of a task, or of the one variant, and its short words for keys of protocols.
+
+    Raises:
+        UsageError: the task has no such variant.
+    """
+    data = task_data(name)
+    if variant and variant not in data.variants:
+        raise unknown(f"variant of {name}:", variant, data.variants)
+    _say(console, f"[bold]{safe(name)}[/]  {safe(registry.tasks.entry(name).summary)}\n\n[bold]variants[/]")
+    for index, each in enumerate(data.variants):
+        if variant in ("", each):
+            _describe_variant(console, name, each, data, is_default=index == 0)
+    if words := task_words(name):
+        _say(console, "\n[bold]words of its own[/]")
     for word, key in words.items():
-        console.print(f"  [bold]{word}[/]=VALUE, short for protocol.{key}=VALUE", highlight=False)
-    console.print("\n[bold]protocols[/]")
+        _say(console, f"  [bold]{safe(word)}[/]=VALUE, short for protocol.{safe(key)}=VALUE")
+    _say(console, "\n[bold]protocols[/]")
     for protocol in data.protocols.values():
-        console.print(
-            f"  [bold]{protocol.label}[/] for {', '.join(protocol.variants)}: {escape(protocol.description)}",
-            highlight=False,
-        )
-        skip = {"name", "version", "description", "variants", "modified"}
-        for key, value in protocol.model_dump(exclude=skip).items():
-            console.print(f"    {key}: {escape(str(value))}", highlight=False)
-        if protocol.search:
-            console.print("    search, with tune=N:", highlight=False)
-        for key, searched in protocol.search.items():
-            console.print(f"      {key}: {escape(str(searched))}", highlight=False)
+        if not variant or variant in protocol.variants:
+            _describe_protocol(console, protocol)
+
+
+def _describe_variant(console: Console, task: str, variant: str, data: TaskData, is_default: bool) -> None:
+    about = data.variants[variant]
+    default = ", default" if is_default else ""
+    _say(console, f"  [bold]{safe(f'{task}/{variant}')}[/]{default}: {safe(about.description)}")
+    told = [f"protocol {about.protocol}"]
+    if needs := needed(task, variant):
+        told.append(f"reads {', '.join(dataset.title for dataset in needs)}")
+    if about.against:
+        told.append(f"runs are compared with {about.against}")
+    _say(console, f"    {safe('; '.join(told))}")
+
+
+def _describe_protocol(console: Console, protocol: Protocol) -> None:
+    variants = ", ".join(protocol.variants)
+    _say(console, f"  [bold]{safe(protocol.label)}[/] for {safe(variants)}: {safe(protocol.description)}")
+    skip = {"name", "version", "description", "variants", "modified"}
+    for key, value in _flat(protocol.model_dump(exclude=skip)):
+        _say(console, f"    {safe(key)}: {safe(_typed(value))}")
+    if protocol.search:
+        _say(console, "    search, with tune=N:")
+    for key, searched in protocol.search.items():
+        _say(console, f"      {safe(key)}: {safe(str(searched))}")
+
+
+def _flat(values: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys as they are typed after `protocol.`, with their values: `optimizer.lr`, 0.004."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{inside}{key}.")
+        else:
+            yield f"{inside}{key}", value
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed in a word."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value)
+
+
+def _flowing(doc: str) -> str:
+    """A docstring whose plain paragraphs are one line each, to be wrapped anew; formulas and lists stay as they are."""
+    paragraphs = safe(doc, lines=True).split("\n\n")
+    return "\n\n".join(p if re.search(r"^(\s|[-*] )", p, re.MULTILINE) else p.replace("\n", " ") for p in paragraphs)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from mtlbench.cli.arguments import Command, parser
-from mtlbench.cli.console import console_of, safe
+from mtlbench.cli import console
+from mtlbench.cli.arguments import parse
 from mtlbench.errors import UsageError
 
 _COMMANDS = {
@@ -27,24 +29,34 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point; exits with the command's code."""
-    options = parser({name: _command(place) for name, place in _COMMANDS.items()}).parse_args(arguments)
+    console.print_whatever_comes()
     try:
-        code = options.command(options)
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        code = _command(options.command)(options)
+        sys.stdout.flush()
     except UsageError as error:
-        console_of(stderr=True).print(f"[red]error[/]: {safe(str(error))}", highlight=False, soft_wrap=True)
+        console.error(str(error))
         code = 2
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the interpreter flushes what is left
         code = 0
+    except OSError as error:
+        if not _is_of_a_file(error):
+            raise
+        console.error(f"{error.filename}: {error.strerror}.")
+        code = 2
     sys.exit(code)
 
 
-def _command(place: str) -> Command:
-    module, name = place.split(".")
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """What the command does, imported now; it answers the exit code."""
+    module, _, function = _COMMANDS[name].partition(".")
+    command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"mtlbench.cli.{module}"), function)
+    return command
 
-    def run(options: argparse.Namespace) -> int:
-        return int(getattr(importlib.import_module(f"mtlbench.cli.{module}"), name)(options))
 
-    return run
+def _is_of_a_file(error: OSError) -> bool:
+    """Whether the disk said no to a file of the user's; anything else, our own files included, is our mistake."""
+    return isinstance(error.filename, str) and Path(__file__).parents[1] not in Path(error.filename).parents

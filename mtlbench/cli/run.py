@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import argparse
 import signal
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mtlbench.catalogue import registry
+from mtlbench.cells.request import Request, parse
+from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe
-from mtlbench.cli.table import show_tables
+from mtlbench.storage import path_of
+
+if TYPE_CHECKING:
+    from mtlbench.running.events import Outcome
+
+_GOOD = ("finished", "skipped")
+_AGAIN = "the same command goes on from here"
 
 
 def run(options: argparse.Namespace) -> int:
     """Train a grid of cells and print its leaderboard; 1 if a cell failed, 130 if stopped."""
-    from mtlbench.cells.request import parse
     from mtlbench.cli.progress import Reporter
     from mtlbench.running.events import Stopped
     from mtlbench.running.launch import launch
 
-    for plugin in options.plugin:
-        registry.load_plugin(plugin)
-    request = parse(options.words, [Path(p).expanduser().resolve() for p in options.plugin])
+    plugins.load(options.plugin)
+    request = parse(options.words, [path_of(file).resolve() for file in options.plugin])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's wish to stop is a Ctrl-C
     console = console_of()
-    again = "the same command goes on from here"
     if request.added and not options.quiet:
         names = ", ".join(dict.fromkeys(cell.method for cell in request.added))
         console.print(f"Compared with {safe(names)}, which is trained too; against=none leaves it out.")
@@ -31,22 +36,28 @@ def run(options: argparse.Namespace) -> int:
         try:
             outcomes = launch(request, reporter, options.retry)
         except Stopped as stopped:
-            done = sum(o.status in ("finished", "skipped") for o in stopped.outcomes)
-            console.print(f"[yellow]interrupted[/]: {done} of {request.total} cells are finished; {again}.")
+            done = sum(o.status in _GOOD for o in stopped.outcomes)
+            console.print(f"[yellow]interrupted[/]: {done} of {request.total} cells are finished; {_AGAIN}.")
             return 130
-    folders = dict.fromkeys(o.folder for o in outcomes)
+    failed = sum(o.status not in _GOOD for o in outcomes)
     if not options.quiet:
-        from mtlbench.record.reading import cell_state
-        from mtlbench.record.runs import collect
-        from mtlbench.tables.making import make
-        from mtlbench.tables.options import TableOptions
-
-        scored = [o.cell for o in outcomes if o.status in ("finished", "skipped")]
-        there = {cell.label for cell in scored if not (cell.tuning and cell.tuning.is_trial)}
-        compare = TableOptions(against=request.against if request.against in there else None)
-        show_tables(make(collect(cell_state(folder) for folder in folders if folder.exists()), compare))
-        console.print(f"Records: {safe(str(request.results))}", highlight=False)
-    failed = [o for o in outcomes if o.status not in ("finished", "skipped")]
-    if failed and not options.quiet:
-        console.print(f"[red]{len(failed)} of {len(outcomes)} cells failed[/]; {again} where that can help.")
+        _show_results(request, outcomes)
+        console.print(f"Records: {safe(str(request.results))}", highlight=False, soft_wrap=True)
+        if failed:
+            console.print(f"[red]{failed} of {len(outcomes)} cells failed[/]; {_AGAIN} where that can help.")
     return 1 if failed else 0
+
+
+def _show_results(request: Request, outcomes: Sequence[Outcome]) -> None:
+    """The tables of the cells of this run, compared as it asks for where that is among what finished."""
+    from mtlbench.cli.table import show_tables
+    from mtlbench.record.reading import cell_state
+    from mtlbench.record.runs import collect
+    from mtlbench.tables.making import make
+    from mtlbench.tables.options import TableOptions
+
+    scored = [o.cell for o in outcomes if o.status in _GOOD]
+    there = {cell.label for cell in scored if not (cell.tuning and cell.tuning.is_trial)}
+    compared = TableOptions(against=request.against if request.against in there else None)
+    folders = dict.fromkeys(o.folder for o in outcomes)
+    show_tables(make(collect(cell_state(folder) for folder in folders if folder.exists()), compared))

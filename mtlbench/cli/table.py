@@ -7,46 +7,33 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlbench.catalogue import registry
+from mtlbench.cells.words import read_words
+from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe, warn, write_file
+from mtlbench.cli.folders import nothing_under, results_folder
 from mtlbench.errors import UsageError
+from mtlbench.record.reading import cells
+from mtlbench.record.runs import collect
+from mtlbench.rendering.files import FORMATS, render
+from mtlbench.rendering.text import several_lines
+from mtlbench.storage import path_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mtlbench.tables.making import Tables
-
-
-def show_tables(tables: Tables) -> None:
-    """Tables on standard output; what was refused or is missing on standard error."""
-    from mtlbench.rendering.terminal import show_table
-
-    console, errors = console_of(), console_of(stderr=True)
-    for table in tables.all:
-        show_table(console, table)
-    _tell(errors, tables)
-
-
-def _tell(console: Console, tables: Tables) -> None:
-    warn(console, tables.report.warnings)
-    for message in tables.report.refused:
-        console.print(f"[red]refused[/]: {safe(message)}", highlight=False, soft_wrap=True)
 
 
 def table(options: argparse.Namespace) -> int:
     """Make leaderboards from the records; 1 if one was refused."""
-    from mtlbench.cells.words import read_words
-    from mtlbench.record.reading import cells
-    from mtlbench.record.runs import collect
-    from mtlbench.rendering.files import FORMATS, render
-    from mtlbench.tables.making import FILTERS, make, narrow, write
+    from mtlbench.tables.making import FILTERS, make, narrow
     from mtlbench.tables.options import DeltaConvention, TableOptions
 
-    for plugin in options.plugin:
-        registry.load_plugin(plugin)
+    form, path = destination(options.out, options.format)
+    plugins.load(options.plugin)
     axes = read_words(options.words, (*FILTERS, "results"))
-    results = Path(str(axes.get("results", ["results"])[0])).expanduser()
+    results = results_folder(axes)
     everything = collect(cells(results))
+    if not everything.runs and not everything.absent:
+        raise UsageError(nothing_under(results))
     chosen = narrow(everything, axes)
     if not chosen.runs and not chosen.absent:
         there = sorted({f"{run.cell.task}/{run.cell.variant}" for run in everything.runs})
@@ -64,23 +51,70 @@ def table(options: argparse.Namespace) -> int:
             published=options.published,
         ),
     )
-    errors = console_of(stderr=True)
     if not tables.all and not tables.report.refused:
-        _tell(errors, tables)
+        _tell_what_is_missing(tables)
         raise UsageError("No cell that fits has a result yet. `mtlbench status` tells what there is.")
-    form = {"latex": "tex"}.get(options.format, options.format)
-    if options.out is None and form == "terminal":
-        show_tables(tables)
-    elif options.out is None:
-        sys.stdout.write(render(form, tables.all))
-        _tell(errors, tables)
-    elif options.out.suffix.removeprefix(".") in FORMATS and not options.out.is_dir():
-        write_file(options.out, render(options.out.suffix.removeprefix("."), tables.all))
-        _tell(errors, tables)
-    else:
-        written = write(tables, options.out)
-        _tell(errors, tables)
-        console_of().print(
-            f"Wrote {len(tables.all)} tables as {len(written)} files; open {safe(str(written[-1]))}", highlight=False
-        )
+    _put(tables, form, path)
+    _tell_what_is_missing(tables)
     return 1 if tables.report.refused else 0
+
+
+def show_tables(tables: Tables) -> None:
+    """Tables on standard output; what was refused or is missing on standard error."""
+    _put(tables, "terminal", None)
+    _tell_what_is_missing(tables)
+
+
+def destination(out: str | None, stated: str | None) -> tuple[str, Path | None]:
+    """What `--out` and `--format` ask for: one of `FORMATS`, `terminal`, or `folder` for all of `FORMATS`; and where.
+
+    A stated format is one file whatever its name; otherwise the ending tells, and a folder has none.
+
+    Raises:
+        UsageError: an ending that is no format, or the two contradict each other.
+    """
+    form = "tex" if stated == "latex" else stated
+    if out is None:
+        return form or "terminal", None
+    path = path_of(out)
+    folder = path.is_dir() or out.endswith("/")
+    ending = path.suffix.removeprefix(".").lower()
+    if form == "terminal":
+        raise UsageError("--format terminal is for the screen alone: give --out another format, or a file's ending.")
+    if form and folder:
+        raise UsageError(f"{out} is a folder and --format {stated} makes one file: name it, or leave --format out.")
+    if form and ending in FORMATS and ending != form:
+        raise UsageError(f"{out} ends in .{ending} and --format says {stated}: leave one of them out.")
+    if not (form or folder or ending in ("", *FORMATS)):
+        raise UsageError(
+            f"{out} ends in no format of a table. Endings: {', '.join(f'.{name}' for name in FORMATS)}; with --format "
+            "any other is a file too, and a name without ending is a folder for all formats."
+        )
+    return form or ("folder" if folder or not ending else ending), path
+
+
+def _put(tables: Tables, form: str, path: Path | None) -> None:
+    """Show the tables or write them, as `destination` says."""
+    from mtlbench.rendering.terminal import show_table
+    from mtlbench.tables.making import write
+
+    console = console_of()
+    if form == "terminal":
+        for table in tables.all:
+            show_table(console, table)
+    elif path is None:
+        text = render(form, tables.all)
+        sys.stdout.write(several_lines(text) + "\n" if sys.stdout.isatty() else text)
+    elif form == "folder":
+        written = write(tables, path)
+        counted = f"Wrote {len(tables.all)} tables as {len(written)} files; open {written[-1]}"
+        console.print(safe(counted), highlight=False, soft_wrap=True)
+    else:
+        write_file(path, render(form, tables.all))
+
+
+def _tell_what_is_missing(tables: Tables) -> None:
+    errors = console_of(stderr=True)
+    warn(errors, tables.report.warnings)
+    for message in tables.report.refused:
+        errors.print(f"[red]refused[/]: {safe(message)}", highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import files
 
+from mtlbench.catalogue.data import datasets
 from mtlbench.cells.request import parse
 from mtlbench.record.reading import load
 from mtlbench.record.schema import Record
@@ -70,10 +71,10 @@ def test_a_broken_plug_in_is_named_with_its_error_and_hides_nothing(
 def test_status_tells_what_is_finished_interrupted_and_failed(
     command: Callable[..., Any], tiny: Path, tmp_path: Path
 ) -> None:
-    assert "No cells under results" in command("status").output
+    assert "No cells under runs" in command("status").output
     command(f"run --plugin {tiny} method=uniform task=tiny,tiny/raises seed=0,1")
     (cell,) = parse(["method=gradvac", "task=tiny"]).cells
-    folder = cell.folder(tmp_path / "results")
+    folder = cell.folder(tmp_path / "runs")
     folder.mkdir(parents=True)
     (folder / "checkpoint.pt").touch()
     told = command("status")
@@ -87,10 +88,10 @@ def two_rows(command: Callable[..., Any], train: Callable[..., Record], tmp_path
     """A results folder with two finished cells of the tiny task."""
     for method in ("uniform", "gradvac"):
         (cell,) = parse([f"method={method}", "task=tiny"]).cells
-        folder = cell.folder(tmp_path / "results")
+        folder = cell.folder(tmp_path / "runs")
         folder.mkdir(parents=True)
         train(f"method={method} task=tiny", folder).save(folder)
-    return tmp_path / "results"
+    return tmp_path / "runs"
 
 
 def test_a_table_is_written_as_markdown(command: Callable[..., Any], two_rows: Path, tmp_path: Path) -> None:
@@ -111,11 +112,22 @@ def test_a_table_holds_what_was_asked_for(command: Callable[..., Any], two_rows:
     assert "tiny/plain" in nothing.output
 
 
-def test_data_status_names_every_data_set_and_its_files(command: Callable[..., Any], tmp_path: Path) -> None:
-    told = command("data status")
+def test_data_status_is_one_line_for_each_data_set_unless_files_are_asked_for(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    told = command("data status nmt")
     assert told.code == 0
-    for text in ("mnist", "train-images-idx3-ubyte.gz", "missing", "MTLBENCH_DATA"):
-        assert text in told.output
+    root, *lines = told.output.splitlines()
+    assert "MTLBENCH_DATA" in root
+    assert [line.split(":")[0] for line in lines] == [*datasets("nmt")]
+    assert "multi30k: 22 missing (Multi30k" in told.output
+    assert "65 missing (all optional)" in told.output
+    folder = tmp_path / datasets("multimnist")["mnist"].folders[0]
+    folder.mkdir(parents=True)
+    (folder / "train-labels-idx1-ubyte.gz").touch()
+    assert "mnist: 1 present, 3 missing" in command(f"data status multimnist/mnist data_root={tmp_path}").output
+    for files in ("-v", "--files"):
+        assert "missing  train-images-idx3-ubyte.gz" in command(f"data {files} status multimnist/mnist").output
     assert "embedded" in command("data status multimnist/digits").output
     assert command(f"data verify multimnist/mnist data_root={tmp_path}").code == 1
 
@@ -127,7 +139,7 @@ def test_data_without_a_list_of_files_is_told_by_its_folder(command: Callable[..
     (tmp_path / "opus100").mkdir()
     told = command(f"data verify nmt/opus100 data_root={tmp_path}")
     assert told.code == 0  # what else the variant reads, NTREX, is optional
-    assert f"present  {tmp_path}/opus100; no list" in told.output
+    assert f"opus100: present in {tmp_path}/opus100; no list" in told.output
 
 
 def test_without_a_terminal_a_run_prints_plain_lines(command: Callable[..., Any], tiny: Path) -> None:
@@ -193,6 +205,6 @@ def test_output_into_a_closed_pipe_is_no_error(two_rows: Path, tmp_path: Path) -
 def test_status_below_the_results_folder_does_not_break(command: Callable[..., Any], two_rows: Path) -> None:
     (file,) = [f for f in files(two_rows, "record.json") if load(f).cell.method == "gradvac"]
     file.rename(file.with_name("checkpoint.pt"))
-    told = command("status results=results/tiny/plain")
+    told = command("status results=runs/tiny/plain")
     assert told.code == 0, told.output
     assert "Traceback" not in told.output
