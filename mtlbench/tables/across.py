@@ -10,13 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from mtlbench import statistics
+from mtlbench.catalogue.registry import holder
 from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array
 from mtlbench.rendering.table import Column, Note, Row, Table, Value
 from mtlbench.statistics import Difference, Interval
 from mtlbench.tables.columns import Cells
-from mtlbench.tables.entries import BASELINE, Entry
+from mtlbench.tables.entries import Entry
 from mtlbench.tables.leaderboard import Leaderboard
 from mtlbench.tables.options import DeltaConvention, TableOptions
 
@@ -126,9 +127,15 @@ class _Pool:
         return -1.0 if self.options.convention.negative else 1.0
 
     @property
+    def reference(self) -> str:
+        """The label of the base row; several where tasks have different ones."""
+        labels = [e.label for board in self.boards for e in board.entries if e.role == "reference" and e.runs]
+        return " or ".join(dict.fromkeys(labels))
+
+    @property
     def against(self) -> str | None:
         """The method that the others are compared with; None where it misses a task."""
-        against = self.options.against or BASELINE
+        against = self.options.against or holder("baseline")
         return against if against in self.scores else None
 
     def difference(self, one: str, other: str) -> Difference:
@@ -167,7 +174,7 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: TableOptions) -> 
         incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=(*_about(options, budget), *_rank_test(pool), *_missing(pool)),
+        notes=(*_about(pool), *_rank_test(pool), *_missing(pool)),
         facts=_facts(pool),
     )
     return Across(made, tuple(boards), pool.scores)
@@ -182,7 +189,7 @@ def _facts(pool: _Pool) -> dict[str, str]:
         "regime": f"tuned, {board.budget} trials per method" if board.budget else "fixed",
         "selection": str(board.rule),
         "level": f"{options.level:g}",
-        "delta_m base row": "single_task of each task, mean over its seeds",
+        "delta_m base row": f"{pool.reference} of each task, mean over its seeds",
         "delta_m sign": options.convention.sign_in_words,
         "delta_m weighting": options.convention.weighting_in_words,
     }
@@ -298,13 +305,13 @@ def _rank_test(pool: _Pool) -> list[Note]:
     return [Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")]
 
 
-def _about(options: TableOptions, budget: int | None) -> list[Note]:
-    c, percent = options.convention, f"{100 * options.level:.4g} %"
+def _about(pool: _Pool) -> list[Note]:
+    c, percent = pool.options.convention, f"{100 * pool.options.level:.4g} %"
     searched = [Note("The search is not part of these intervals; the tables of the single tasks have it.")]
     return [
         Note(
-            f"Δm: base row single_task of each task (mean over its seeds); {c.sign_in_words}; {c.weighting_in_words}. "
-            "The noise of base rows is not part of these intervals."
+            f"Δm: base row {pool.reference} of each task (mean over its seeds); {c.sign_in_words}; "
+            f"{c.weighting_in_words}. The noise of base rows is not part of these intervals."
         ),
         Note(
             f"IQM: interquartile mean over all runs, tasks counting alike; {percent} interval by hierarchical "
@@ -316,5 +323,5 @@ def _about(options: TableOptions, budget: int | None) -> list[Note]:
             "(paired by seed within tasks, Holm-adjusted)."
         ),
         Note("rank: mean rank over tasks among these methods; it depends on the pool."),
-        *(searched if budget else []),
+        *(searched if pool.boards[0].budget else []),
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mtlbench.catalogue.registry import holder
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Measure
 from mtlbench.record.selection import Rule
 from mtlbench.tables import comparison
 from mtlbench.tables.comparison import Quantity
-from mtlbench.tables.entries import BASELINE, Entry, entry
+from mtlbench.tables.entries import Entry, entry
 from mtlbench.tables.grids import Grid
 from mtlbench.tables.options import TableOptions
 
@@ -52,8 +53,9 @@ class Contest:
         measures = _measures(grid, options.split)
         groups = next((run.groups for run in grid.runs if run.groups), {})
         entries = [entry(s, rule, official, len(measures), grid.budget, options.split) for s in grid.settings.values()]
-        reference = next((e for e in entries if e.role == "reference" and e.runs), None)
-        against = options.against or BASELINE
+        references = [e for e in entries if e.role == "reference" and e.runs]
+        reference = min(references, key=lambda e: (e.label != holder("reference"), e.label), default=None)
+        against = options.against or holder("baseline")
         found = comparison.quantities(measures, reference, options.convention, options.all_metrics, groups)
         summary = comparison.summary(found) if found else None
         return cls(

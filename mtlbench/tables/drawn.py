@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlbench import statistics
+from mtlbench.catalogue.registry import role
 from mtlbench.record.runs import Array
 from mtlbench.rendering import drawing
 from mtlbench.rendering.drawing import STATIC_LOOK, Look
@@ -16,7 +17,7 @@ from mtlbench.statistics import LEVEL, Interval
 from mtlbench.tables import comparison
 from mtlbench.tables.comparison import Quantity
 from mtlbench.tables.contest import MANY
-from mtlbench.tables.entries import BASELINE, STATIC, Entry
+from mtlbench.tables.entries import Entry
 from mtlbench.tables.leaderboard import Leaderboard
 from mtlbench.tables.options import DeltaConvention
 
@@ -53,7 +54,7 @@ def interval(quantity: Quantity, entry: Entry) -> Interval:
 
 def is_static(entry: Entry) -> bool:
     """Whether it is a point of the static front; a tuned entry is a method like any other."""
-    weighted = entry.method == STATIC and entry.runs[0].cell.parameters.get("weights") is not None
+    weighted = role(entry.method) == "static" and entry.runs[0].cell.parameters.get("weights") is not None
     return weighted and entry.search is None
 
 
@@ -79,7 +80,7 @@ def was_searched(entry: Entry) -> bool:
 
 def looks(board: Leaderboard) -> dict[str, Look]:
     """By label, the same in every figure of the table."""
-    baseline = next((entry.label for entry in board.entries if entry.method == BASELINE), None)
+    baseline = next((entry.label for entry in board.entries if role(entry.method) == "baseline"), None)
     reference = next((entry.label for entry in board.entries if entry.role == "reference"), None)
     apart = {entry.label: STATIC_LOOK for entry in static(board)}
     return {**drawing.looks([e.label for e in board.entries if e.label not in apart], baseline, reference), **apart}
@@ -102,7 +103,7 @@ def front(board: Leaderboard, i: int, j: int) -> Array:
     for entry in board.entries:
         if is_static(entry):
             weights = entry.runs[0].cell.parameters["weights"]
-        elif entry.method == BASELINE and entry.search is None:
+        elif role(entry.method) == "baseline" and entry.search is None:
             weights = [1.0] * len(board.main)
         else:
             continue

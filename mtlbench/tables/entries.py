@@ -6,15 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtlbench.catalogue import registry
 from mtlbench.record.runs import Array, Run
 from mtlbench.record.selection import Rule, choose, merit
 from mtlbench.rendering.table import Role
 from mtlbench.tables.grids import Setting
-
-BASELINE = "uniform"
-REFERENCE = "single_task"
-STATIC = "scalarization"
-"""The method whose settings trace the front of static weights."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,17 @@ class Entry:
         return self.runs[0].cell.method if self.runs else ""
 
 
+def is_reference(method: str, separate_models: bool = False) -> bool:
+    """Whether the method is the base of Delta-m; of one that is not installed here, its records tell.
+
+    Args:
+        method: its registry name.
+        separate_models: whether a record says that every objective had a model of its own.
+    """
+    installed = method in registry.methods.entries()
+    return registry.role(method) == "reference" if installed else separate_models
+
+
 def entry(
     setting: Setting, rule: Rule, official: Rule, measures: int, budget: int | None, split: str = "test"
 ) -> Entry:
@@ -76,7 +83,7 @@ def entry(
 
     return Entry(
         label=setting.label,
-        role="reference" if setting.method == REFERENCE else "method",
+        role="reference" if is_reference(setting.method, any(run.separate_models for run in runs)) else "method",
         runs=runs,
         scores=scores(rule),
         missing=tuple(sorted(setting.missing.items())),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mtlbench.catalogue.registry import holder, role
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array
 from mtlbench.rendering.drawing import (
@@ -32,7 +33,6 @@ from mtlbench.rendering.drawing import (
 from mtlbench.statistics import performance_profile, t_interval
 from mtlbench.tables import drawn
 from mtlbench.tables.across import Across
-from mtlbench.tables.entries import BASELINE, REFERENCE
 from mtlbench.tables.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ def learning_curves(board: Leaderboard) -> Figure:
     entries, look, reference = drawn.methods(board), drawn.looks(board), drawn.reference(board)
     few = ""
     if len(entries) > MOST_CURVES:
-        few = f"{MOST_CURVES} of {len(entries)} methods, the first of the table and {BASELINE}"
-        chosen = {e.label for e in sorted(entries, key=lambda e: e.method != BASELINE)[:MOST_CURVES]}
+        few = f"{MOST_CURVES} of {len(entries)} methods, the first of the table and {holder('baseline')}"
+        chosen = {e.label for e in sorted(entries, key=lambda e: role(e.method) != "baseline")[:MOST_CURVES]}
         entries = [entry for entry in entries if entry.label in chosen]
     static = drawn.static(board)
     shown = [*entries, *([reference] if reference is not None else [])]
@@ -272,7 +272,7 @@ def performance_profiles(
         quantity: what the scores are, for the axis.
         about: what the tasks are.
     """
-    look = looks(names, BASELINE, REFERENCE)
+    look = looks(names, holder("baseline"), holder("reference"))
     values = np.unique(np.concatenate([task for tasks in runs for task in tasks]))
     pad = 0.04 * (values[-1] - values[0]) or 1.0
     x = np.array([values[0] - pad, *values, values[-1] + pad]) if thresholds is None else np.asarray(thresholds)

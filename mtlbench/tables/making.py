@@ -14,7 +14,7 @@ from mtlbench.record.runs import Absent, Collection, collect
 from mtlbench.record.schema import CellInfo
 from mtlbench.rendering.table import Table
 from mtlbench.tables.across import Across, across
-from mtlbench.tables.entries import REFERENCE
+from mtlbench.tables.entries import is_reference
 from mtlbench.tables.leaderboard import Report, report
 from mtlbench.tables.options import TableOptions
 
@@ -63,26 +63,28 @@ def narrow(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collect
     if not asked.get("regime", set()) <= {*REGIMES}:
         raise UsageError(f"regime={','.join(sorted(asked['regime']))} is not allowed: it is {' or '.join(REGIMES)}.")
 
-    def fits(task: str, variant: str, protocol: set[str], method: str, seed: int | None, tuned: bool) -> bool:
+    def fits(task: str, variant: str, protocol: set[str], method: set[str], seed: int | None, tuned: bool) -> bool:
         told: dict[str, set[str]] = {
             "task": {task, f"{task}/{variant}"},
             "protocol": protocol,
-            "method": {method},
+            "method": method,
             "seed": {str(seed)},
             "regime": {REGIMES[tuned]},
         }
-        if method == REFERENCE:
-            told["method"] |= asked.get("method", set())
         if seed is None:
             told["seed"] |= asked.get("seed", set())
         return all(told[key] & values for key, values in asked.items())
 
-    def cell_fits(cell: CellInfo) -> bool:
+    def methods(name: str, separate_models: bool = False) -> set[str]:
+        return {name, *asked.get("method", ())} if is_reference(name, separate_models) else {name}
+
+    def cell_fits(cell: CellInfo, separate_models: bool = False) -> bool:
         label = cell.protocol_label
         trial = cell.tuning is not None and cell.tuning.is_trial
         protocol = {cell.protocol["name"], label}
         seed = None if trial else cell.seed
-        return fits(cell.task, cell.variant, protocol, cell.method, seed, cell.tuning is not None)
+        named = methods(cell.method, separate_models)
+        return fits(cell.task, cell.variant, protocol, named, seed, cell.tuning is not None)
 
     def absent_fits(absent: Absent) -> bool:
         if absent.cell is not None:
@@ -91,10 +93,11 @@ def narrow(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collect
             return True
         task, variant, protocol, method, _ = absent.cell_folder
         label = protocol.removesuffix("-modified").removesuffix("-tuned")
-        return fits(task, variant, {label, label.partition("@")[0]}, method, None, "-tuned" in protocol)
+        return fits(task, variant, {label, label.partition("@")[0]}, methods(method), None, "-tuned" in protocol)
 
     return Collection(
-        [run for run in collection.runs if cell_fits(run.cell)], [a for a in collection.absent if absent_fits(a)]
+        [run for run in collection.runs if cell_fits(run.cell, run.separate_models)],
+        [absent for absent in collection.absent if absent_fits(absent)],
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mtlbench.catalogue.registry import holder
 from mtlbench.record.runs import signatures
 from mtlbench.rendering.table import Note
 from mtlbench.tables.commands import commands
 from mtlbench.tables.contest import Contest
-from mtlbench.tables.entries import BASELINE, Entry
+from mtlbench.tables.entries import Entry
 from mtlbench.tables.wording import listed, objectives, seeds, spans
 
 MOST_WARNINGS = 40
@@ -119,7 +120,8 @@ def _bold(contest: Contest) -> str:
 
 def _delta(contest: Contest) -> list[str]:
     if contest.reference is None:
-        return ["No Δm: it needs single-task training as its base row; method=single_task with the same seeds adds it."]
+        how = f"method={holder('reference')} with the same seeds adds it"
+        return [f"No Δm: it needs single-task training as its base row; {how}."]
     if not contest.has_delta:
         return ["No Δm: a score of the base row is zero, from which there is no relative change."]
     c = contest.options.convention
@@ -142,7 +144,8 @@ def _ranks(contest: Contest) -> list[str]:
 
 def _difference(contest: Contest) -> list[str]:
     if contest.baseline is None:
-        return [f"No row to compare with: method={BASELINE} with the same seeds adds one, or name another: --against."]
+        how = f"method={holder('baseline')} with the same seeds adds one"
+        return [f"No row to compare with: {how}, or name another: --against."]
     if not contest.has_differences or contest.summary is None:
         return []
     if contest.grid.budget:
