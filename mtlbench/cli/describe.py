@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from mtlbench.catalogue import registry
 from mtlbench.catalogue.data import needed
-from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.protocol import Protocol, flat
 from mtlbench.catalogue.signature import parameters
 from mtlbench.catalogue.variants import TaskData, task_data
 from mtlbench.cells.words import task_words
@@ -83,21 +82,12 @@ def _describe_protocol(console: Console, protocol: Protocol) -> None:
     variants = ", ".join(protocol.variants)
     _say(console, f"  [bold]{safe(protocol.label)}[/] for {safe(variants)}: {safe(protocol.description)}")
     skip = {"name", "version", "description", "variants", "modified"}
-    for key, value in _flat(protocol.model_dump(exclude=skip)):
+    for key, value in flat(protocol.model_dump(exclude=skip)).items():
         _say(console, f"    {safe(key)}: {safe(_typed(value))}")
     if protocol.search:
         _say(console, "    search, with tune=N:")
     for key, searched in protocol.search.items():
         _say(console, f"      {safe(key)}: {safe(str(searched))}")
-
-
-def _flat(values: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys as they are typed after `protocol.`, with their values: `optimizer.lr`, 0.004."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{inside}{key}.")
-        else:
-            yield f"{inside}{key}", value
 
 
 def _typed(value: Any) -> str:

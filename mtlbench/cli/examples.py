@@ -1,118 +1,160 @@
-"""The examples that `--help` teaches by."""
+"""The examples that `--help` teaches by; no line is longer than a narrow terminal is wide."""
 
 from __future__ import annotations
 
 EXAMPLES = {
     "": """\
-  mtlbench run method=gradvac task=multimnist        train one cell on embedded data
-  mtlbench list                                      what there is
-  mtlbench show gradvac                              a method's parameters, formula and conventions
-  mtlbench table task=multimnist                     the leaderboard of what has run
+  mtlbench run method=gradvac task=multimnist   train one cell, embedded data
+  mtlbench list                                 what there is
+  mtlbench show gradvac                         parameters, formula, conventions
+  mtlbench table task=multimnist                the leaderboard of what has run
 
 `mtlbench COMMAND --help` teaches a command by example.""",
     "run": """\
   mtlbench run method=gradvac task=multimnist
       one cell: seed 0, the task's default variant and protocol, embedded data
-  mtlbench run method=gradvac,pcgrad,uniform task=multimnist/mnist seed=0..4 jobs=2
-      a grid of 15 cells, two at a time, on MNIST below $MTLBENCH_DATA
-  mtlbench run method=gradvac method.beta=0.01,0.1 granularity=whole_model,all_layer task=multimnist
+  mtlbench run method=gradvac,pcgrad task=multimnist/mnist seed=0..4 jobs=2
+      a grid of 10 cells, two at a time, on MNIST below $MTLBENCH_DATA
+  mtlbench run method=gradvac method.beta=0.01,0.1 granularity=all_layer \\
+      task=multimnist
       hyper-parameters and granularity are grid axes too
-  mtlbench run method=uniform task=multimnist protocol.optimizer.lr=0.001 protocol.epochs=5
+  mtlbench run method=uniform task=multimnist protocol.optimizer.lr=0.001
       an overridden protocol; such runs get a table of their own
   mtlbench run grid.yaml jobs=2
       a YAML file of the same keys, then words that override it
   mtlbench run method=gradvac,uniform task=multimnist tune=8 seed=0..4
-      tuned: 8 trials of each method in the same search space, the best on validation rerun on 5 fresh seeds
+      tuned: 8 trials of each method in the same search space, the best on
+      validation rerun on 5 fresh seeds
   mtlbench run method=gradvac treated=all,hrl,lrl task=nmt seed=0..2
-      correct the gradients of all objectives, or of a group of them alone; beside `uniform`, as the task states
+      correct the gradients of all objectives, or of a group of them alone;
+      beside `uniform`, as the task states
   mtlbench run method=gradvac task=nmt direction=x2en,en2x
       a word of the task's own, here for protocol.options.direction
   mtlbench run --plugin my_method.py method=my_method task=multimnist
 
 keys of a cell
-  method=NAME           required; `mtlbench list methods`
-  method.KEY=VALUE      a hyper-parameter; `mtlbench show METHOD`
-  task=NAME[/VARIANT]   required; `mtlbench list tasks`
-  protocol=NAME         by default the variant's own; `mtlbench show TASK`
-  protocol.KEY=VALUE    override one value of the protocol
-  WORD=VALUE            the same in short, for keys that a task has words of its own for; `mtlbench show TASK`
-  seed=0                initial weights, batches, dropout and visiting orders all derive from it
+  method=NAME         required; `mtlbench list methods`
+  method.KEY=VALUE    a hyper-parameter; `mtlbench show METHOD`
+  task=NAME[/VARIANT] required; `mtlbench list tasks`
+  protocol=NAME       by default the variant's own; `mtlbench show TASK`
+  protocol.KEY=VALUE  override one value of the protocol
+  WORD=VALUE          the same in short, for keys that a task has words of its
+                      own for; `mtlbench show TASK`
+  seed=0              initial weights, batches, dropout and visiting orders all
+                      derive from it
   granularity=whole_model|enc_dec|all_layer|all_matrix
   treated=all|GROUP|NAME|[NAME,NAME]
-                        the objectives whose gradients the method corrects; the others enter the update as they are
-  jacobian_dtype=bfloat16   halve the memory of the Jacobian
+                      the objectives whose gradients the method corrects; the
+                      others enter the update as they are
+  jacobian_dtype=bfloat16
+                      halve the memory of the Jacobian
 
 keys of the run
-  against=METHOD|none   trained too, with its defaults at the same seeds, to compare with; by default the variant's own
-  tune=N                N trials of each method; space: `mtlbench show TASK` and METHOD; keys that are given leave it
-  results=results       where records go
-  jobs=N                cells at a time; by default as many as the cores carry
-  data_root=DIR         real data sets; by default $MTLBENCH_DATA
+  against=METHOD|none trained too, with its defaults at the same seeds, to
+                      compare with; by default the variant's own
+  tune=N              N trials of each method in the search space of TASK and
+                      METHOD (`mtlbench show`); keys that are given leave it
+  results=runs        the folder where records go
+  jobs=N              cells at a time; by default as many as the cores carry
+  data_root=DIR       real data sets; by default $MTLBENCH_DATA
   device=cpu|cuda|mps
-  time_limit=SECONDS    of training, for each cell
-  checkpoint_steps=N    also save a checkpoint every N steps (always: at every evaluation)
+  time_limit=SECONDS  of training, for each cell
+  checkpoint_steps=N  also save a checkpoint every N steps (always: at every
+                      evaluation)
 
-A finished cell is skipped, an interrupted one goes on from its checkpoint, a failed one is a row with its
-reason and is tried again (a diverged one only with --retry). Exit code: 0 all finished, 1 some failed,
-2 a word was wrong and nothing was written, 130 interrupted.""",
-    "list": "  mtlbench list\n  mtlbench list methods\n  mtlbench list --plugin my_method.py",
+A finished cell is skipped, an interrupted one goes on from its checkpoint, a
+failed one is a row with its reason and is tried again (a diverged one only
+with --retry). Exit code: 0 all finished, 1 some failed, 2 a word was wrong and
+nothing was written, 130 interrupted.""",
+    "list": """\
+  mtlbench list
+  mtlbench list methods
+  mtlbench list --plugin my_method.py""",
     "show": """\
-  mtlbench show gradvac          formula, conventions, parameters with types, ranges and defaults
-  mtlbench show multimnist       variants, protocols, and words of its own for keys of them""",
-    "status": "  mtlbench status\n  mtlbench status results=my_results",
+  mtlbench show gradvac       formula, conventions, parameters with their types,
+                              ranges and defaults
+  mtlbench show multimnist    variants, protocols, short words for their keys
+  mtlbench show nmt/families  one variant and its protocols""",
+    "status": """\
+  mtlbench status                    the cells under runs
+  mtlbench status results=my_results""",
     "table": """\
-  mtlbench table                              every task/variant that has records
+  mtlbench table
+      every task/variant that has records under runs
   mtlbench table task=multimnist/mnist method=gradvac,uniform
       some rows; single-task training stays, as the base row of Delta-m
   mtlbench table task=multimnist --against pcgrad --selection last
       other choices: the row to compare with, the rule that selects epochs
   mtlbench table task=multimnist/mnist --format latex > table.tex
-  mtlbench table --out results/
-      all tables in all renderings (Markdown, CSV, LaTeX, HTML, JSON), figures, and an index page
+  mtlbench table --out tables
+      all tables in all renderings (Markdown, CSV, LaTeX, HTML, JSON), figures,
+      and an index page
   mtlbench table protocol=sener2018 --published
       beside what was published for the same protocol; never ranked with it
 
-words     task=NAME[/VARIANT] method=NAMES protocol=NAME[@VERSION] seed=0..4 regime=fixed|tuned results=DIR
-rules     best-val, last, mean-last-N; oracle chooses on the test split and is shown with its gap
-cells     `95.12 ± 0.08`: mean over seeds and half-width of its interval; `4/5`: one of five seeds has no result
-bold      cannot be told apart from the best of the column
+words  task=NAME[/VARIANT] method=NAMES protocol=NAME[@VERSION] seed=0..4
+       regime=fixed|tuned results=DIR (by default runs)
+rules  best-val, last, mean-last-N; oracle chooses on the test split and is
+       shown with its gap
+cells  `95.12 ± 0.08`: mean over seeds and half-width of its interval; `4/5`:
+       one of five seeds has no result
+bold   cannot be told apart from the best of the column
+files  --out FILE ends in .md, .csv, .tex, .html or .json, or --format says
+       what it is; a folder gets all of them
 
-Records that differ in data or package versions are refused within one table (exit code 1); --allow-mixed marks
-them instead.""",
+Records that differ in data or package versions are refused within one table
+(exit code 1); --allow-mixed marks them instead.""",
     "data": """\
-  mtlbench data status                        every data set of every task
+  mtlbench data status                 every data set of every task
+  mtlbench data status nmt --files     with the name of every file
   mtlbench data fetch multimnist/mnist data_root=~/data
-  mtlbench data verify multimnist/mnist       compare checksums
+  mtlbench data verify multimnist/mnist
+      compare checksums
 
 The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
     "new": """\
   mtlbench new method my_idea      writes my_idea.py, ready for --plugin
   mtlbench new task my_task        writes my_task.py, ready for --plugin""",
     "check": """\
-  mtlbench check gradvac            a registered method
-  mtlbench check my_idea.py         the methods that a file registers""",
+  mtlbench check gradvac          a registered method
+  mtlbench check multimnist       the default variant of a task
+  mtlbench check nmt/families     a variant by its name
+  mtlbench check my_idea.py       the methods and tasks that a file registers
+
+A finding holds, fails (exit code 1), or was not tested, with the reason.""",
     "bench": """\
   mtlbench bench
-      Gramian, weights and combination against the floor: reading the Jacobian twice
+      Gramian, weights and combination against the floor: reading the Jacobian
+      twice
   mtlbench bench combination K=2,8,16 P=1e6,1e7 method=gradvac,pcgrad
   mtlbench bench combination K=8 P=1e7 layout=whole_model,all_layer,all_matrix
       on the parameter list of a Transformer
   mtlbench bench steps
-      whole steps of every method against uniform: one input with K heads, and a batch per objective
+      whole steps of every method against uniform: one input with K heads, and
+      a batch per objective
   mtlbench bench steps task=multimnist method=gradvac,mgda --out steps.json
-  mtlbench bench steps task=nmt/families direction=both K=3,8,20 method=gradvac
-      the first K language pairs of a batch: throughput relative to uniform, memory beyond uniform's by 4KP bytes
+  mtlbench bench steps task=nmt/families direction=both K=3,8 method=gradvac
+      the first K language pairs of a batch: throughput relative to uniform,
+      memory beyond uniform's by 4KP bytes
   mtlbench bench tables records=10000
-      `mtlbench table` over generated records: time against only reading their JSON, and peak memory
+      `mtlbench table` over generated records: time against only reading their
+      JSON, and peak memory
   mtlbench bench nmt length=40 beams=4 threads=1
-      the benchmark of a task: greedy decoding and beam search, the decoder's cache against none
+      the benchmark of a task: greedy decoding and beam search, the decoder's
+      cache against none
 
-keys of the first two  method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
-keys of combination    K=2,8 P=1e6 layout=flat|whole_model|enc_dec|all_layer|all_matrix dtype=float32|bfloat16|float64
-keys of steps          K=4,8 shape=heads,separate granularity=NAME
-                       or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
-keys of nmt            size=tiny|small|base|big length=N beams=N sentences=N vocabulary=N
-                       device=cpu|cuda repeats=N threads=N memory=yes|no
+keys of combination and steps
+  method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
+keys of combination
+  K=2,8 P=1e6 dtype=float32|bfloat16|float64
+  layout=flat|whole_model|enc_dec|all_layer|all_matrix
+keys of steps
+  K=4,8 shape=heads,separate granularity=NAME
+  or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
+keys of nmt
+  size=tiny|small|base|big length=N beams=N sentences=N vocabulary=N
+  device=cpu|cuda repeats=N threads=N memory=yes|no
 
-Subjects take turns within every repeat; ratios are medians over repeats (quartiles in parentheses).""",
+Subjects take turns within every repeat; ratios are medians over repeats
+(quartiles in parentheses).""",
 }
