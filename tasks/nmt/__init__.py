@@ -12,11 +12,9 @@ target language is not the same for all objectives begins with a tag that names 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,25 +24,21 @@ import mtlbench
 from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.task import Metric, Objective, Task
 from mtlbench.catalogue.variants import task_data
-from mtlbench.errors import UsageError, unknown
+from mtlbench.errors import unknown
 
-from . import corpora, subwords
-from .corpus import REQUIRED, Corpus
 from .decoding import forced_log_probabilities, translate
 from .loss import smoothed_cross_entropy
 from .model import SIZES, Transformer
-from .objectives import LeftOut, Split, digest, encoded, pairs
-from .options import Options, options
-from .sampling import GRAIN, Pairs, Symbols, batches, cut, inclusion, padded, require_budget, sampled, shares
-from .scoring import Scorer
+from .objectives import Split
+from .options import options
+from .preparing import prepare
+from .sampling import GRAIN, Pairs, batches, cut, padded, sampled
 
 Batch = dict[int, Pairs]
 """Objective -> its mini-batch."""
 
 DECODED_POSITIONS = 6_000
 """Of a batch that is translated, all beams counted."""
-LENGTH_RATIO = 2.0
-"""Limit of a translation over its source, times the mean ratio of the training pairs where that is above 1."""
 FORCED_POSITIONS = 1_000
 """Of a batch whose references are scored; each position has as many logits as there are subwords."""
 
@@ -65,51 +59,22 @@ class NMT(Task):
             raise unknown("variant of nmt:", variant, known)
         self.options = o = options(protocol)
         self.device = device
-        corpus = _chosen_splits(corpora.load(variant, data_root, o.languages), o)
-        self.pairs = pairs(corpus.languages, corpus.centre, o.direction)
-        count = len(self.pairs)
-        targets = list(dict.fromkeys(pair.target for pair in self.pairs))
-        self.subwords = subwords.train(
-            corpus, corpus.languages, o.vocabulary, o.temperature, o.subword_sentences, targets
-        )
-        self._tags = [self.subwords.tag(target) for target in targets]
-        self.symbols = Symbols(self.subwords.pad, self.subwords.bos, self.subwords.eos)
-        self._splits, left_out = encoded(corpus, self.pairs, self.subwords, o.sentences, o.max_length)
-        self.extra_splits = tuple(name for name in corpus.splits if name not in REQUIRED)
-        train = self._splits["train"].examples
-        sizes = [train[k].size for k in range(count)]
-        self.probabilities = shares(sizes, o.temperature)
+        self.data = d = prepare(variant, o, protocol.batch_size, data_root)
         self.steps_per_epoch = o.steps_per_epoch
-        self._length_ratios = [
-            LENGTH_RATIO * max(1.0, train[k].target.lengths.sum() / train[k].source.lengths.sum()) for k in range(count)
-        ]
-        self._inclusion = None
-        if o.objectives_per_step is not None and o.objectives_per_step < count:
-            self._inclusion = inclusion(self.probabilities, o.objectives_per_step)
-        self._budgets = self._shared_out(protocol.batch_size)
-        self._scorers = {target: Scorer(target) for target in targets}
-        self.objectives = tuple(Objective(pair.name, self._metrics(pair.target)) for pair in self.pairs)
-        high = [k for k, size in enumerate(sizes) if size >= o.high_resource]
-        low = [k for k in range(count) if k not in high]
-        self.groups = {"hrl": high, "lrl": low} if high and low else {}
-        self.data_digest = digest(corpus)
+        self.objectives = tuple(Objective(pair.name, self._metrics(pair.target)) for pair in d.pairs)
+        self.extra_splits = d.extra_splits
+        self.groups = d.groups(o.high_resource)
+        self.data_digest = d.digest
+        self.notices = d.notices(o.max_length)
         with torch.device("meta"):
             parameters = sum(p.numel() for p in self.model().parameters())
-        self.notices = _notices(left_out, sum(sizes), o.max_length, corpus.counts)
-        self.facts: dict[str, Any] = {
-            "parameters": parameters,
-            "subwords": self.subwords.size,
-            "subwords_digest": self.subwords.digest,
-            "training_pairs": {pair.name: size for pair, size in zip(self.pairs, sizes, strict=True)},
-            "longer_than_max_length": left_out.too_long,
-            "without_subwords": left_out.without_subwords,
-            "corpus_repairs": dict(corpus.counts),
-            **corpus.facts,
-        }
+        self.facts = {"parameters": parameters, **d.facts()}
 
     def model(self) -> torch.nn.Module:
         """A Transformer of the protocol's size."""
-        return Transformer(self.subwords.size, SIZES[self.options.size], self.options.dropout, self.symbols.pad)
+        return Transformer(
+            self.data.subwords.size, SIZES[self.options.size], self.options.dropout, self.data.symbols.pad
+        )
 
     def shared(self, model: torch.nn.Module) -> Iterable[tuple[str, torch.nn.Parameter]]:
         """All parameters."""
@@ -117,11 +82,11 @@ class NMT(Task):
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Steps of all or of sampled objectives; everything is drawn from `generator`."""
-        train = self._splits["train"].examples
-        rows = {k: batches(train[k], self._budgets[k], generator) for k in train}
+        d, train = self.data, self.data.train
+        rows = {k: batches(train[k], d.budgets[k], generator) for k in train}
         for _ in range(self.steps_per_epoch):
-            present = range(len(self.pairs)) if self._inclusion is None else sampled(self._inclusion, generator)
-            yield {k: padded(train[k], next(rows[k]), self.symbols, self.device) for k in present}
+            present = range(len(d.pairs)) if d.inclusion is None else sampled(d.inclusion, generator)
+            yield {k: padded(train[k], next(rows[k]), d.symbols, self.device) for k in present}
 
     def present(self, batch: Batch) -> Sequence[int]:
         """The objectives of this step."""
@@ -129,14 +94,14 @@ class NMT(Task):
 
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> Iterator[Tensor]:
         """The losses (nats per subword, see the module), each built when it is asked for."""
-        transformer = cast("Transformer", model)
+        d, transformer = self.data, cast("Transformer", model)
         for k in objectives:
             source, target_in, target_out = batch[k]
-            where, target = _counted(target_out, self.symbols.pad)
+            where, target = _counted(target_out, d.symbols.pad)
             features = transformer(source, target_in).flatten(0, 1).index_select(0, where)
             loss = smoothed_cross_entropy(transformer.logits(features), target, self.options.label_smoothing)
             del features
-            yield loss if self._inclusion is not None else loss * (len(self.pairs) * float(self.probabilities[k]))
+            yield loss if d.inclusion is not None else loss * (len(d.pairs) * float(d.probabilities[k]))
 
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]
@@ -146,18 +111,18 @@ class NMT(Task):
         Objectives that the split does not have are left out. On a CPU everything is scored in float32: sentences that
         end leave their batch, so shapes never repeat, and each costs bfloat16 a kernel of its own in time and memory.
         """
-        transformer = cast("Transformer", model)
-        found = self._splits[split]
+        d, transformer = self.data, cast("Transformer", model)
+        found = d.splits[split]
         chosen = [k for k in objectives if k in found.examples]
         sources = {k: self._sources(found, k) for k in chosen}
         scores: dict[str, dict[str, float]] = {}
         with torch.autocast("cpu", enabled=False):
-            ratios = [self._length_ratios[k] for k in chosen for _ in sources[k]]
+            ratios = [d.length_ratios[k] for k in chosen for _ in sources[k]]
             hypotheses = iter(self.translate(transformer, [s for k in chosen for s in sources[k]], ratios))
             for k in chosen:
                 written = [next(hypotheses) for _ in sources[k]]
-                by_metric = self._scorers[self.pairs[k].target].score(written, found.references[k])
-                scores[self.pairs[k].name] = {**by_metric, "nll": self._nll(transformer, found, k)}
+                by_metric = d.scorers[d.pairs[k].target].score(written, found.references[k])
+                scores[d.pairs[k].name] = {**by_metric, "nll": self._nll(transformer, found, k)}
         return scores
 
     def translate(
@@ -171,64 +136,35 @@ class NMT(Task):
             batch_positions=DECODED_POSITIONS,
             beams=o.beams,
             length_penalty=o.length_penalty,
-            symbols=self.symbols,
-            forbidden=self._tags,
+            symbols=self.data.symbols,
+            forbidden=self.data.tags,
             device=self.device,
             length_ratio=length_ratio,
         )
-        return self.subwords.decode(written)
+        return self.data.subwords.decode(written)
 
     def _sources(self, split: Split, k: int) -> list[list[int]]:
         examples = split.examples[k]
         before = [] if examples.tag is None else [examples.tag]
-        return [[*before, *ids, self.symbols.eos] for ids in examples.source.lists()]
+        return [[*before, *ids, self.data.symbols.eos] for ids in examples.source.lists()]
 
     def _nll(self, model: Transformer, split: Split, k: int) -> float:
         examples = split.examples[k]
         order = np.argsort(examples.lengths)[::-1]
         total, count = 0.0, 0
         for span in cut(examples.lengths[order], FORCED_POSITIONS):
-            pairs_ = padded(examples, order[span], self.symbols, self.device)
-            total -= forced_log_probabilities(model, *pairs_, self.symbols.pad).sum().item()
-            count += int((pairs_.target_out != self.symbols.pad).sum())
+            pairs_ = padded(examples, order[span], self.data.symbols, self.device)
+            total -= forced_log_probabilities(model, *pairs_, self.data.symbols.pad).sum().item()
+            count += int((pairs_.target_out != self.data.symbols.pad).sum())
         return total / count
 
     def _metrics(self, target: str) -> tuple[Metric, ...]:
-        signatures = self._scorers[target].signatures()
+        signatures = self.data.scorers[target].signatures()
         return (
             Metric(name="bleu", higher_is_better=True, signature=signatures["bleu"]),
             Metric(name="chrf", higher_is_better=True, signature=signatures["chrf"]),
             Metric(name="nll", higher_is_better=False, unit="nats"),
         )
-
-    def _shared_out(self, budget: int) -> list[int]:
-        """The positions of a step that each objective gets."""
-        train, m = self._splits["train"].examples, self.options.objectives_per_step
-        told = f"protocol.batch_size={budget}"
-        parts = budget * self.probabilities if self._inclusion is None else [budget / cast("int", m)] * len(train)
-
-        def text(subwords: list[int]) -> str:
-            return self.subwords.decode([subwords])[0]
-
-        return [require_budget(pair.name, train[k], parts[k], told, text) for k, pair in enumerate(self.pairs)]
-
-
-def _notices(left_out: LeftOut, kept: int, max_length: int, repairs: Mapping[str, int]) -> list[str]:
-    found = []
-    total = kept + sum(sum(counts.values()) for counts in left_out)
-    for counts, why, fact in (
-        (left_out.too_long, f"are longer than max_length={max_length} subwords", "longer_than_max_length"),
-        (left_out.without_subwords, "have a side without any subword", "without_subwords"),
-    ):
-        if number := sum(counts.values()):
-            found.append(f"{number:,} of {total:,} training pairs {why} and are left out ({fact} in the record)")
-    by_rule: Counter[str] = Counter()
-    for rule, number in repairs.items():
-        by_rule[rule.partition(": ")[0]] += number
-    if by_rule:
-        told = "; ".join(f"{rule} {number:,}" for rule, number in by_rule.most_common())
-        found.append(f"what its reader repaired or left out (corpus_repairs in the record): {told}")
-    return found
 
 
 def _counted(target: Tensor, padding: int) -> tuple[Tensor, Tensor]:
@@ -241,18 +177,3 @@ def _counted(target: Tensor, padding: int) -> tuple[Tensor, Tensor]:
     missing = -len(where) % GRAIN**2
     answers = torch.cat([flat[where], flat.new_full((missing,), -1)])
     return torch.cat([where, where.new_zeros(missing)]), answers
-
-
-def _chosen_splits(corpus: Corpus, o: Options) -> Corpus:
-    """The splits that are not left out; names that no split can have are refused."""
-    extra = list(dict.fromkeys(name for name in (*corpus.splits, *corpora.EXTRA) if name not in REQUIRED))
-    for name in o.leave_out:
-        if name in REQUIRED:
-            raise UsageError(f"protocol.options.leave_out={name} is not allowed: only extra test sets can be left out.")
-        if name not in extra:
-            raise unknown("extra test set in protocol.options.leave_out:", name, extra)
-    scored = [name for name in (*REQUIRED, *extra) if name != "train"]
-    for name in o.sentences:
-        if name not in scored:
-            raise unknown("split in protocol.options.sentences:", name, scored)
-    return replace(corpus, splits={name: text for name, text in corpus.splits.items() if name not in o.leave_out})

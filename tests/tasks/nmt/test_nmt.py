@@ -78,7 +78,7 @@ def first_batch(task):
 def tiny_model(task, **shape):
     torch.manual_seed(0)
     size = Size(**{"layers": 2, "width": 16, "inner": 32, "heads": 2, **shape})
-    return Transformer(task.subwords.size, size, 0.0, task.symbols.pad)
+    return Transformer(task.data.subwords.size, size, 0.0, task.data.symbols.pad)
 
 
 def test_objectives_are_named_by_direction_and_scored_by_bleu_first(small):
@@ -93,10 +93,10 @@ def test_objectives_are_named_by_direction_and_scored_by_bleu_first(small):
 
 def test_sources_name_their_target_language_where_there_is_a_choice(small):
     into, out, both = build(), build(direction="en2x"), build(direction="both")
-    assert all(e.tag is None for e in into._splits["train"].examples.values())
-    assert [e.tag for e in out._splits["train"].examples.values()] == [out.subwords.tag(c) for c in ("aa", "bb", "cc")]
+    assert all(e.tag is None for e in into.data.train.values())
+    assert [e.tag for e in out.data.train.values()] == [out.data.subwords.tag(c) for c in ("aa", "bb", "cc")]
     source = first_batch(both)[0].source
-    assert (source[:, 0] == both.subwords.tag("en")).all()
+    assert (source[:, 0] == both.data.subwords.tag("en")).all()
 
 
 def test_tokenisers_are_those_of_the_language_that_is_translated_into(monkeypatch):
@@ -136,7 +136,7 @@ def test_facts_tell_sizes_repairs_and_sentences_left_out(small):
     left, kept = task.facts["longer_than_max_length"], task.facts["training_pairs"]
     assert sum(left.values()) > 0
     assert {name: left.get(name, 0) + n for name, n in kept.items()} == {"aa-en": 300, "bb-en": 300, "cc-en": 40}
-    longest = max(int(e.lengths.max()) for e in task._splits["train"].examples.values())
+    longest = max(int(e.lengths.max()) for e in task.data.train.values())
     assert longest <= 9
 
 
@@ -153,17 +153,17 @@ def test_every_sentence_of_every_split_is_in_the_digest_of_the_data(split):
 
 def test_limited_splits_are_spread_evenly_over_the_whole(small):
     task = build(sentences={"test": 4})
-    references = task._splits["test"].references
+    references = task.data.splits["test"].references
     assert references[0] == [small.splits["test"]["aa"].central[i] for i in (0, 3, 6, 9)]
 
 
 def test_a_direction_says_which_side_is_translated_and_which_is_the_reference(small):
     task = build(direction="both")
     foreign, central = small.splits["test"]["bb"]
-    found = task._splits["test"]
+    found = task.data.splits["test"]
     into, out = found.examples[1], found.examples[4]
     sides = (into.source, into.target, out.source, out.target)
-    assert [task.subwords.decode(side.lists()) for side in sides] == [foreign, central, central, foreign]
+    assert [task.data.subwords.decode(side.lists()) for side in sides] == [foreign, central, central, foreign]
     assert (found.references[1], found.references[4]) == (central, foreign)
 
 
@@ -195,7 +195,7 @@ class Sum(mtlbench.GramianWeighting):
 def mean_loss(task, model, batch):
     """The mean loss per subword of one objective's batch, with label smoothing of 0.1."""
     source, target_in, target_out = batch
-    there = target_out != task.symbols.pad
+    there = target_out != task.data.symbols.pad
     logits = model.logits(model(source, target_in))[there]
     return torch.nn.functional.cross_entropy(logits, target_out[there], label_smoothing=0.1)
 
@@ -213,7 +213,7 @@ def test_budget_and_weight_follow_the_share_of_an_objective_unless_objectives_ar
     small, sampled, temperature, budgets, weights
 ):
     task = build(objectives_per_step=sampled, temperature=temperature, batch_size=1000, label_smoothing=0.1)
-    assert task._budgets == budgets
+    assert task.data.budgets == budgets
     model = tiny_model(task).double()
     for batch in itertools.islice(steps(task), 3):
         present = list(task.present(batch))
@@ -223,7 +223,7 @@ def test_budget_and_weight_follow_the_share_of_an_objective_unless_objectives_ar
 
 
 def test_sampled_objectives_are_in_a_step_by_their_share_of_the_data(small):
-    assert build(objectives_per_step=2, temperature=1.0)._inclusion == pytest.approx([0.9375, 0.9375, 0.125])
+    assert build(objectives_per_step=2, temperature=1.0).data.inclusion == pytest.approx([0.9375, 0.9375, 0.125])
     cold = build(objectives_per_step=2, temperature=0.2, steps_per_epoch=20, subword_sentences=1000)
     assert {tuple(cold.present(batch)) for batch in steps(cold)} == {(0, 1)}
 
@@ -234,7 +234,7 @@ def test_the_rows_sum_to_the_gradient_of_the_joint_loss(small, granularity, meth
     task = build(label_smoothing=0.1)
     model, batch = tiny_model(task), first_batch(task)
     # K times the mean over one batch in which p_k of the subwords are of language k.
-    joint = sum(3 * task.probabilities[k] * mean_loss(task, model, pairs) for k, pairs in batch.items())
+    joint = sum(3 * task.data.probabilities[k] * mean_loss(task, model, pairs) for k, pairs in batch.items())
     expected = torch.autograd.grad(joint, list(model.parameters()))
     method.objectives = 0
     backward = Backward(method, task.shared(model), granularity, 3)
@@ -297,7 +297,7 @@ def test_translations_may_be_longer_where_those_of_training_are(monkeypatch):
     )
     with torch.inference_mode():
         task.evaluate(tiny_model(task), "val", [0, 1])
-    train = task._splits["train"].examples[1]
+    train = task.data.train[1]
     ratio = 2 * train.target.lengths.sum() / train.source.lengths.sum()
     assert ratio > 3
     assert seen == [2.0] * 60 + [pytest.approx(ratio)] * 60
@@ -324,7 +324,7 @@ def test_pairs_with_a_side_that_leaves_no_subword_are_left_out_counted_and_told(
     small.splits["train"]["bb"].central[7] = " \ufeff "
     task = build(max_length=9)
     assert task.facts["without_subwords"] == {"aa-en": 1, "bb-en": 1}
-    assert all((side.lengths > 0).all() for e in task._splits["train"].examples.values() for side in e[:2])
+    assert all((side.lengths > 0).all() for e in task.data.train.values() for side in e[:2])
     long, short, read = task.notices
     assert long.startswith(f"{sum(task.facts['longer_than_max_length'].values())} of 640 training pairs are longer")
     assert short.startswith("2 of 640 training pairs have a side without any subword")
@@ -352,16 +352,16 @@ def test_fifty_pairs_are_learnt_by_heart_in_both_directions(monkeypatch):
 def test_nats_per_subword_are_those_of_the_reference_whatever_the_batching(small, monkeypatch):
     task = build()
     model = tiny_model(task).double().eval()
-    examples = task._splits["val"].examples[0]
+    examples = task.data.splits["val"].examples[0]
     total = count = 0.0
     for source, target in zip(examples.source.lists(), examples.target.lists(), strict=True):
         logits = model.logits(model(torch.tensor([[*source, 2]]), torch.tensor([[1, *target]])))[0]
         total -= logits.log_softmax(-1)[range(len(target) + 1), [*target, 2]].sum().item()
         count += len(target) + 1
     with torch.inference_mode():
-        assert task._nll(model, task._splits["val"], 0) == pytest.approx(total / count, rel=1e-9)
+        assert task._nll(model, task.data.splits["val"], 0) == pytest.approx(total / count, rel=1e-9)
         monkeypatch.setattr("mtlbench.tasks.nmt.FORCED_POSITIONS", 40)
-        assert task._nll(model, task._splits["val"], 0) == pytest.approx(total / count, rel=1e-9)
+        assert task._nll(model, task.data.splits["val"], 0) == pytest.approx(total / count, rel=1e-9)
 
 
 def test_a_cpu_scores_in_float32_whatever_training_ran_in(small):
