@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
+from mtlbench.cells.axes import AXES
+
+_COLUMN = 22
+_WIDTH = 79
+
 EXAMPLES = {
     "": """\
   mtlbench run method=gradvac task=multimnist   train one cell, embedded data
@@ -42,12 +49,7 @@ keys of a cell
                       own for; `mtlbench show TASK`
   seed=0              initial weights, batches, dropout and visiting orders all
                       derive from it
-  granularity=whole_model|enc_dec|all_layer|all_matrix
-  treated=all|GROUP|NAME|[NAME,NAME]
-                      the objectives whose gradients the method corrects; the
-                      others enter the update as they are
-  jacobian_dtype=bfloat16
-                      halve the memory of the Jacobian
+AXES
 
 keys of the run
   against=METHOD|none trained too, with its defaults at the same seeds, to
@@ -158,3 +160,17 @@ keys of nmt
 Subjects take turns within every repeat; ratios are medians over repeats
 (quartiles in parentheses).""",
 }
+
+
+def _axes() -> str:
+    """The keys of the axes, with what they take and are about."""
+    lines = []
+    for name, axis in AXES.items():
+        lines.append(f"  {name}={axis.takes}")
+        lines += textwrap.wrap(
+            axis.about, _WIDTH, initial_indent=" " * _COLUMN, subsequent_indent=" " * _COLUMN, break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+EXAMPLES["run"] = EXAMPLES["run"].replace("AXES", _axes())
