@@ -2,35 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mtlbench.cells.cell import Cell
+from mtlbench.running.reports import Progress
+
+Ending = Literal["finished", "skipped", "diverged", "oom", "timeout", "error", "interrupted"]
+"""How a cell of a run ended; `skipped` was finished before."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """How one cell of a run ended."""
 
     cell: Cell
     folder: Path
-    status: str
-    """`finished`, `skipped` (was finished before), `diverged`, `oom`, `timeout`, `error` or `interrupted`."""
+    status: Ending
     reason: str = ""
+    """Why it did not finish; empty for a cell that did, or that was only interrupted."""
 
 
-@dataclass
-class Event:
-    """Something that happened to a cell: `notice`, `start`, `resume`, `progress`, `waiting`, `warning` or `end`."""
+@dataclass(frozen=True)
+class Noticed:
+    """The cell's task has something to tell people before anything is trained."""
 
-    kind: str
     cell: Cell
-    message: str = ""
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    scores: dict[str, float] = field(default_factory=dict)
-    outcome: Outcome | None = None
+    message: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker begins the cell."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A worker goes on from the cell's checkpoint."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """Where the cell stands."""
+
+    cell: Cell
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process is training the cell; it is taken up when that lets go of it."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that people should know; the cell goes on."""
+
+    cell: Cell
+    message: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The cell is done with, whether or not it was trained."""
+
+    outcome: Outcome
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+        return self.outcome.cell
+
+
+Event = Noticed | Started | Resumed | Progressed | Waiting | Warned | Ended
 
 
 class Stopped(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from mtlbench.errors import UsageError
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import RECORD, Record
 from mtlbench.running.checking import check_data
-from mtlbench.running.events import Event, Outcome
+from mtlbench.running.events import Event, Noticed, Outcome
 from mtlbench.running.scheduling import Launcher
 from mtlbench.storage import locked, remove_leftovers, require_writable, set_aside
 
@@ -91,7 +91,7 @@ def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None,
     notices = _check(request)
     require_writable(request.results)
     for cell, notice in notices:
-        on_event(Event("notice", cell, notice))
+        on_event(Noticed(cell, notice))
     return Launcher(request, on_event, retry).run()
 
 

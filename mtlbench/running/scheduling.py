@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request
@@ -18,8 +17,9 @@ from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.runs import Run
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Status
 from mtlbench.record.selection import winner
-from mtlbench.running.events import Event, Outcome, Stopped
+from mtlbench.running.events import Ended, Event, Outcome, Progressed, Resumed, Started, Stopped, Waiting, Warned
 from mtlbench.running.launchers.local import GRACE_SECONDS, Worker
+from mtlbench.running.reports import Busy, Caution, End, Progress, Report
 from mtlbench.storage import is_locked, locked
 
 _POLL_SECONDS = 0.5
@@ -40,7 +40,7 @@ class Launcher:
         self.waiting: deque[Cell] = deque()
         self.elsewhere: dict[str, Cell] = {}
         self.running: list[Worker] = []
-        self.reports: queue.Queue[tuple[Worker, Any]] = queue.Queue()
+        self.reports: queue.Queue[tuple[Worker, Report | None]] = queue.Queue()
         threads = max(cell.protocol.threads for cell in request.cells)
         self.jobs = request.jobs or (max(1, (os.cpu_count() or 1) // threads) if request.device == "cpu" else 1)
 
@@ -79,7 +79,7 @@ class Launcher:
         for trials in settings.values():
             best, problem = self._best(trials)
             if best is None:
-                self.on_event(Event("warning", trials[0], f"{trials[0].setting_name} is not rerun: {problem}"))
+                self.on_event(Warned(trials[0], f"{trials[0].setting_name} is not rerun: {problem}"))
             else:
                 made += reruns(best, budget, self.request.seeds)
         return sorted(made, key=lambda cell: self.request.seeds.index(cell.seed))
@@ -133,7 +133,7 @@ class Launcher:
             except OSError as error:
                 self._end(Outcome(cell, folder, "error", f"{error.strerror or error} ({folder})"))
                 continue
-            self.on_event(Event("resume" if (folder / CHECKPOINT).exists() else "start", cell))
+            self.on_event(Resumed(cell) if (folder / CHECKPOINT).exists() else Started(cell))
 
     def _listen(self) -> None:
         """Take up what the workers report, for at most one polling interval."""
@@ -142,15 +142,15 @@ class Launcher:
         except queue.Empty:
             return
         worker.heard_from()
-        if report is None:
-            self._bury(worker)
-        elif report["event"] == "progress":
-            del report["event"]
-            self.on_event(Event("progress", worker.cell, **report))
-        elif report["event"] == "warning":
-            self.on_event(Event("warning", worker.cell, report["message"]))
-        else:
-            worker.ended = report
+        match report:
+            case None:
+                self._bury(worker)
+            case Progress():
+                self.on_event(Progressed(worker.cell, report))
+            case Caution():
+                self.on_event(Warned(worker.cell, report.message))
+            case Busy() | End():
+                worker.ended = report
 
     def _bury(self, worker: Worker) -> None:
         """Note how a worker's cell ended, now that its process has."""
@@ -168,10 +168,10 @@ class Launcher:
             if code == -9:
                 reason = f"its process was killed (out of memory?); see {folder / 'log.txt'}"
             self._keep_failure(cell, folder, "error", reason)
-        elif end["event"] == "busy":
+        elif isinstance(end, Busy):
             self._wait_for(cell)
         else:
-            self._end(Outcome(cell, folder, end["status"], end["reason"]))
+            self._end(Outcome(cell, folder, end.status, end.reason))
 
     def _keep_failure(self, cell: Cell, folder: Path, status: Status, reason: str) -> None:
         """Note an end that the worker could not note itself, on disk too."""
@@ -184,7 +184,7 @@ class Launcher:
     def _wait_for(self, cell: Cell) -> None:
         if cell.id not in self.elsewhere:
             self.elsewhere[cell.id] = cell
-            self.on_event(Event("waiting", cell, "another process is training it"))
+            self.on_event(Waiting(cell))
 
     def _look_elsewhere(self) -> None:
         """Take over, or note as done, what another runner has let go of."""
@@ -213,7 +213,7 @@ class Launcher:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcomes[outcome.cell.id] = outcome
-        self.on_event(Event("end", outcome.cell, outcome=outcome))
+        self.on_event(Ended(outcome))
 
     def _in_order(self) -> list[Outcome]:
         return [self.outcomes[cell.id] for cell in self.cells if cell.id in self.outcomes]

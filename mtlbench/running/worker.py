@@ -6,7 +6,6 @@ The launcher keeps standard input open; when it closes, the launcher is gone and
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -22,9 +21,10 @@ from mtlbench.cells.cell import Cell
 from mtlbench.errors import UsageError
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import RECORD, CellInfo, Record, Status
+from mtlbench.running.reports import Busy, Caution, End, Report, to_json
 from mtlbench.storage import locked, remove_leftovers, set_aside
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Report], None]
 
 
 def main() -> None:
@@ -39,12 +39,12 @@ def main() -> None:
     try:
         with locked(folder) as mine:
             if not mine:
-                emit({"event": "busy"})
+                emit(Busy())
                 return
             remove_leftovers(folder)
             _run(job, folder, emit, stop)
     except OSError as error:
-        emit({"event": "end", "status": "error", "reason": _of_disk(error)})
+        emit(End("error", _of_disk(error)))
 
 
 def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -> None:
@@ -53,23 +53,27 @@ def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -
             load(folder / RECORD)
         except Unreadable as error:
             kept = set_aside(folder / RECORD)
-            emit({"event": "warning", "message": f"{error}; kept as {kept.name}, running the cell again"})
+            emit(Caution(f"{error}; kept as {kept.name}, running the cell again"))
         else:
-            emit({"event": "end", "status": "finished", "reason": ""})
+            emit(End("finished"))
             return
     cell = Cell.from_data(job["cell"])
 
-    from mtlbench.running.training import OUT_OF_MEMORY, Interrupted, Progress, run_cell
-
-    def tell(progress: Progress) -> None:
-        emit({"event": "progress", **dataclasses.asdict(progress)})
+    from mtlbench.running.training import OUT_OF_MEMORY, Interrupted, run_cell
 
     try:
         for plugin in job["plugins"]:
             registry.load_plugin(plugin)
-        record = run_cell(cell, folder, on_progress=tell, should_stop=stop.is_set, **_options(job["options"]))
+        record = run_cell(
+            cell,
+            folder,
+            on_progress=emit,
+            on_warning=lambda message: emit(Caution(message)),
+            should_stop=stop.is_set,
+            **_options(job["options"]),
+        )
     except Interrupted:
-        emit({"event": "end", "status": "interrupted", "reason": ""})
+        emit(End("interrupted"))
         return
     except Exception as error:
         traceback.print_exc()
@@ -77,7 +81,7 @@ def _run(job: dict[str, Any], folder: Path, emit: Emit, stop: threading.Event) -
         status: Status = "oom" if isinstance(error, OUT_OF_MEMORY) else "error"
         record = Record(id=cell.id, status=status, reason=reason, cell=CellInfo(**cell.canonical()))
     record.save(folder)
-    emit({"event": "end", "status": record.status, "reason": record.reason})
+    emit(End(record.status, record.reason))
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
@@ -95,9 +99,9 @@ def _take_standard_output(folder: Path) -> Emit:
         os.close(log)
     lock = threading.Lock()
 
-    def emit(event: dict[str, Any]) -> None:
+    def emit(report: Report) -> None:
         with lock, contextlib.suppress(BrokenPipeError):
-            reports.write(json.dumps(event) + "\n")
+            reports.write(to_json(report) + "\n")
 
     return emit
 

@@ -14,7 +14,7 @@ from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
-from mtlbench.running.events import Event
+from mtlbench.running.events import Ended, Event, Noticed, Progressed, Started
 from mtlbench.running.launch import run_grid
 from mtlbench.running.launchers import local
 from mtlbench.storage import locked
@@ -27,27 +27,27 @@ def test_cells_that_fail_are_rows_with_reasons_and_stop_no_others(
     result = command(words)
     assert result.code == 1
     assert "3 of 4 cells failed" in result.output
-    failed = {r.status: r.reason for r in failures(tmp_path / "results")}
+    failed = {r.status: r.reason for r in failures(tmp_path / "runs")}
     assert set(failed) == {"error", "diverged", "oom"}
     assert failed["error"].startswith("RuntimeError: the fifth step")
     assert failed["oom"] == "tried to allocate 7 TiB"
     assert "loss of objective 1 is nan" in failed["diverged"]
-    assert [r.cell.variant for r in mtlbench.records(tmp_path / "results")] == ["plain"]
+    assert [r.cell.variant for r in mtlbench.records(tmp_path / "runs")] == ["plain"]
     table = command("table task=tiny --format md").output
     assert "| uniform | 0/1 |" in table
     assert (
-        "- **Warning:** uniform, seed 0: error: RuntimeError: the fifth step fails \\| always (results/tiny/raises/"
+        "- **Warning:** uniform, seed 0: error: RuntimeError: the fifth step fails \\| always (runs/tiny/raises/"
         in table
     )
-    (log,) = files(tmp_path / "results" / "tiny" / "raises", "log.txt")
+    (log,) = files(tmp_path / "runs" / "tiny" / "raises", "log.txt")
     assert "Traceback" in log.read_text()
 
     # Again, with what broke two of them repaired: the diverged one waits for --retry, the finished one is left alone.
     before = {p: p.stat().st_ino for p in files(tmp_path, RECORD)}
     again = command(words, TINY_HEALTHY="1")
     assert again.code == 1
-    assert {r.status for r in failures(tmp_path / "results")} == {"diverged"}
-    assert len(mtlbench.records(tmp_path / "results")) == 3
+    assert {r.status for r in failures(tmp_path / "runs")} == {"diverged"}
+    assert len(mtlbench.records(tmp_path / "runs")) == 3
     assert "skipped" in again.output
     assert {p: p.stat().st_ino for p in before} == before
     retried = command(f"{words} --retry")
@@ -74,7 +74,7 @@ def test_what_a_cell_prints_is_in_its_log_and_is_never_taken_for_a_report(
     (log,) = files(tmp_path, "log.txt")
     assert log.read_text().count("evaluating val") == 3
     assert log.read_text().count("forged") == 6
-    assert len(mtlbench.records(tmp_path / "results")) == 1
+    assert len(mtlbench.records(tmp_path / "runs")) == 1
 
 
 def test_a_worker_that_hangs_past_its_time_limit_is_killed_and_the_others_go_on(
@@ -96,7 +96,7 @@ def test_a_worker_that_dies_is_an_error_on_disk_too(tiny: Path, tmp_path: Path) 
     )
     outcomes = run_grid(f"method=dies task=tiny results={tmp_path / 'results'}", [tiny, plugin])
     assert [o.status for o in outcomes] == ["error"]
-    (failed,) = failures(tmp_path / "results")
+    (failed,) = failures(tmp_path / "runs")
     assert "was killed" in failed.reason
 
 
@@ -104,19 +104,20 @@ def test_the_events_of_a_grid_tell_its_whole_story(tiny: Path, tmp_path: Path) -
     seen: list[Event] = []
     outcomes = run_grid(["method=uniform", "task=tiny", f"results={tmp_path}"], [tiny], seen.append)
     assert [o.status for o in outcomes] == ["finished"]
-    kinds = [e.kind for e in seen]
-    assert (kinds[:2], kinds[-1]) == (["notice", "start"], "end")
-    assert seen[0].message == "tiny/plain: its data are random numbers"
-    steps = [e.step for e in seen if e.kind == "progress"]
+    assert [type(e) for e in seen[:2]] == [Noticed, Started]
+    assert seen[0] == Noticed(seen[0].cell, "tiny/plain: its data are random numbers")
+    assert seen[-1] == Ended(outcomes[0])
+    told = [e.progress for e in seen if isinstance(e, Progressed)]
+    assert len(told) == len(seen) - 3
+    steps = [progress.step for progress in told]
     assert steps == sorted(steps)
     assert (steps[0], steps[-1]) == (0, 24)
-    assert all(e.total_steps == 24 for e in seen if e.kind == "progress")
-    assert set(seen[-2].scores) == {"a", "b"}
+    assert {progress.total_steps for progress in told} == {24}
+    assert set(told[-1].scores) == {"a", "b"}
     seen.clear()
-    assert [
-        o.status for o in run_grid(["method=uniform", "task=tiny", f"results={tmp_path}"], [tiny], seen.append)
-    ] == ["skipped"]
-    assert [e.kind for e in seen] == ["end"]
+    again = run_grid(["method=uniform", "task=tiny", f"results={tmp_path}"], [tiny], seen.append)
+    assert [o.status for o in again] == ["skipped"]
+    assert seen == [Ended(again[0])]
 
 
 def test_run_trains_one_cell_in_this_process_and_reads_it_the_next_time(tiny: Path, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_run_in_this_process_equals_the_command(command: Callable[..., Any], tin
     assert command(f"run --plugin {tiny} {words}").code == 0
     for cell in words.split()[0].partition("=")[2].split(","):
         mtlbench.run(f"method={cell} task=tiny results={tmp_path / 'here'}")
-    assert curves(tmp_path / "here") == curves(tmp_path / "results")
+    assert curves(tmp_path / "here") == curves(tmp_path / "runs")
 
 
 def test_run_sets_a_broken_record_aside(tiny: Path, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from mtlbench.catalogue import data
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request
+from mtlbench.running.reports import Busy, End, Report, from_json
 
 GRACE_SECONDS = 30.0
 """A worker that was told to stop has this long to save its checkpoint; one whose time limit is over, to say so."""
@@ -24,10 +24,12 @@ GRACE_SECONDS = 30.0
 class Worker:
     """A cell in training, as its launcher sees it."""
 
-    def __init__(self, cell: Cell, folder: Path, request: Request, reports: queue.Queue[tuple[Worker, Any]]) -> None:
+    def __init__(
+        self, cell: Cell, folder: Path, request: Request, reports: queue.Queue[tuple[Worker, Report | None]]
+    ) -> None:
         self.cell = cell
         self.folder = folder
-        self.ended: dict[str, Any] | None = None
+        self.ended: Busy | End | None = None
         self.hung = False
         root = data.data_root(request.data_root)
         job = {
@@ -62,12 +64,12 @@ class Worker:
         """A worker that says nothing for longer than its time limit hangs."""
         self.deadline = time.monotonic() + self._patience
 
-    def _read(self, reports: queue.Queue[tuple[Worker, Any]]) -> None:
+    def _read(self, reports: queue.Queue[tuple[Worker, Report | None]]) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             try:
-                reports.put((self, json.loads(line)))
-            except json.JSONDecodeError:
+                reports.put((self, from_json(line)))
+            except ValueError:
                 continue
         self.process.wait()
         reports.put((self, None))
