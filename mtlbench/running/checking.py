@@ -15,8 +15,8 @@ from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request
 from mtlbench.errors import UsageError
 from mtlbench.running.declared import TaskInfo
+from mtlbench.running.streams import process_of_a_cell
 from mtlbench.running.trainee import trainees
-from mtlbench.running.training import _settings
 
 
 def check_data(request: Request) -> None:
@@ -51,7 +51,7 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tu
     for cell in first.values():
         protocol = cell.protocol
         key = json.dumps([cell.task, cell.variant, protocol.options, protocol.batch_size], sort_keys=True, default=str)
-        with _settings(protocol.threads):
+        with process_of_a_cell(protocol.threads):
             if key not in built:
                 built[key] = _built(cell, data_root)
             if (found := built[key]) is not None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
 from torch import Tensor
 
-from mtlbench.engine.kinds import Method
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import Evaluation, Precision
 from mtlbench.running import provenance
-from mtlbench.running.trainee import Trainee
-from mtlbench.storage import set_aside, write_atomically
-
-FORMAT = 2
+from mtlbench.running.provenance import Origin
+from mtlbench.running.resuming import FORMAT, Content, Course, require_fitting
+from mtlbench.running.trainee import OUT_OF_MEMORY, Trainee
+from mtlbench.storage import read_regular, set_aside, write_atomically
+from mtlbench.strict import first_error
 
 
 @dataclass
@@ -47,6 +48,26 @@ class Log:
         zeros = torch.zeros(objectives, dtype=torch.float64)
         return cls(loss_sums=zeros.to(device, copy=True), loss_counts=zeros)
 
+    @classmethod
+    def of(cls, content: Content, device: torch.device) -> Log:
+        """That of a cell which goes on."""
+        return cls(
+            loss_sums=content.loss_sums.to(device),
+            loss_counts=content.loss_counts.cpu(),
+            step=content.step,
+            evaluations=list(content.evaluations),
+            block_seconds=content.block_seconds.tolist(),
+            seconds_training=content.seconds_training,
+            seconds_evaluation=content.seconds_evaluation,
+            peak_memory=content.peak_memory,
+            resumed=content.resumed + 1,
+            started=content.started,
+        )
+
+
+class Unusable(Exception):
+    """A checkpoint from which its cell cannot go on; the message says why and where it is kept."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -57,15 +78,18 @@ class Checkpoint:
     """The identity of the cell that it belongs to."""
     precision: Precision
     """In which the cell is trained here; it goes on in no other."""
+    data_digest: str
+    """Of the data that the cell is trained on here; it goes on with no other."""
 
-    def save(self, parts: Sequence[Trainee], method: Method, log: Log) -> None:
+    def save(self, parts: Sequence[Trainee], log: Log, origin: Origin) -> None:
         """Replace the checkpoint by the state as it is now; raises `OSError` if the disk does not take it."""
         state = {
             "format": FORMAT,
             "cell": self.cell,
             "precision": self.precision,
+            "data_digest": self.data_digest,
+            "origin": origin.model_dump(),
             "parts": [part.state_dict() for part in parts],
-            "method": method.state_dict(),
             "step": log.step,
             "evaluations": [e.model_dump(mode="json") for e in log.evaluations],
             "loss_sums": log.loss_sums,
@@ -83,52 +107,37 @@ class Checkpoint:
         # A digest in front: a file that was damaged on disk must never be taken for a checkpoint.
         write_atomically(self.path, hashlib.sha256(content).digest() + content)
 
-    def resume(self, parts: Sequence[Trainee], method: Method, device: torch.device) -> Log | None:
-        """Bring `parts` and `method` to where the checkpoint stands; None if there is none that can be used.
-
-        One that is damaged is kept under another name and not used, with a warning.
+    def resume(self, parts: Sequence[Trainee], course: Course, device: torch.device) -> Content | None:
+        """Bring `parts` to where the checkpoint stands; None if there is none.
 
         Raises:
-            UsageError: it does not fit the model as it is now, or was trained in another precision.
+            UsageError: it was trained in another precision; it stays where it is.
+            Unusable: it is damaged, of other data, or holds what this cell cannot have come to. It is kept under
+                another name, and `parts` are in no known state.
         """
         if not self.path.exists():
             return None
-        try:
-            state = self._read(device)
-        except Exception as error:
-            kept = set_aside(self.path)
-            warnings.warn(f"{self.path} is damaged ({error}); kept as {kept.name}, starting again.", stacklevel=2)
-            return None
-        if state["precision"] != self.precision:
+        with self._or_aside("is damaged"):
+            state = self._read(_largest(parts), device)
+        with self._or_aside("holds what its cell cannot have come to"):
+            content = Content.model_validate(state)
+        if content.precision != self.precision:
             raise UsageError(
-                f"{self.path} was trained in {state['precision']}, and this device would go on in {self.precision}. "
+                f"{self.path} was trained in {content.precision}, and this device would go on in {self.precision}. "
                 "Go on where it was begun, or remove the file to start the cell again."
             )
-        try:
-            for part, stored in zip(parts, state["parts"], strict=True):
+        if content.data_digest != self.data_digest:
+            raise self._aside(f"was trained on data of digest {content.data_digest}, here they have {self.data_digest}")
+        with self._or_aside("holds what its cell cannot have come to"):
+            course.require_possible(content)
+        with self._or_aside("does not fit the model as it is now"):
+            require_fitting(parts, content)
+            for part, stored in zip(parts, content.parts, strict=True):
                 part.load_state_dict(stored)
-            method.load_state_dict(state["method"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            kept = set_aside(self.path)
-            raise UsageError(
-                f"{self.path} does not fit the model as it is now ({str(error).splitlines()[0]}). It is kept as "
-                f"{kept.name}; the same command starts the cell again."
-            ) from error
-        return Log(
-            loss_sums=state["loss_sums"],
-            loss_counts=state["loss_counts"].cpu(),
-            step=state["step"],
-            evaluations=[Evaluation.model_validate(e) for e in state["evaluations"]],
-            block_seconds=state["block_seconds"].tolist(),
-            seconds_training=state["seconds_training"],
-            seconds_evaluation=state["seconds_evaluation"],
-            peak_memory=state["peak_memory"],
-            resumed=state["resumed"] + 1,
-            started=state["started"],
-        )
+        return content
 
-    def _read(self, device: torch.device) -> dict[str, Any]:
-        content = self.path.read_bytes()
+    def _read(self, most: int, device: torch.device) -> dict[str, Any]:
+        content = read_regular(self.path, most)
         digest, body = content[:32], content[32:]
         if hashlib.sha256(body).digest() != digest:
             raise ValueError("its checksum does not match")
@@ -136,3 +145,30 @@ class Checkpoint:
         if state["format"] != FORMAT or state["cell"] != self.cell:
             raise ValueError("it is of another version or of another cell")
         return dict(state)
+
+    @contextmanager
+    def _or_aside(self, what: str) -> Iterator[None]:
+        """Whatever goes wrong while open makes the file unusable, but for memory: another run may have more."""
+        try:
+            yield
+        except OUT_OF_MEMORY:
+            raise
+        except Exception as error:
+            raise self._aside(f"{what} ({_in_words(error)})") from error
+
+    def _aside(self, what: str) -> Unusable:
+        return Unusable(f"{self.path} {what}; kept as {set_aside(self.path).name}, starting again.")
+
+
+def _largest(parts: Sequence[Trainee]) -> int:
+    """Bytes that no checkpoint of these parts exceeds: weights, moments and gradients by objective, and some more."""
+    weights = sum(p.numel() * p.element_size() for part in parts for p in part.trained)
+    buffers = sum(b.numel() * b.element_size() for part in parts for b in part.model.buffers())
+    return 2**30 + (8 + 2 * max(len(part.objectives) for part in parts)) * (weights + buffers)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, pydantic.ValidationError):
+        return first_error(error)
+    first = str(error).split("\n")[0][:200]
+    return first if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {first}"

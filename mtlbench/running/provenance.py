@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -13,13 +14,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from mtlbench.record.schema import Precision, Provenance
+import pydantic
+
+from mtlbench.strict import Strict
 
 if TYPE_CHECKING:
     import torch
 
+_HASH = r"^[0-9a-f]{40,64}$"
+
+_TOP = Path(__file__).resolve().parents[2]
+"""The checkout, where there is one."""
 
 PACKAGES = ("mtlbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
 """Whose versions every record has."""
@@ -30,33 +37,82 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def collect(
-    method: type,
-    data_digest: str,
-    device: torch.device,
-    started: str,
-    resumed: int,
-    threads: int,
-    precision: Precision,
-    packages: Sequence[str] = (),
-) -> Provenance:
-    """The provenance of a cell that ends now; with the versions of `PACKAGES` and of the given further ones."""
-    commit, dirty = source_commit()
-    return Provenance(
-        started=started,
-        finished=now(),
-        resumed=resumed,
-        packages={"python": platform.python_version(), **_versions((*PACKAGES, *packages))},
-        commit=commit,
-        dirty=dirty,
-        method_digest=_digest_of_source(method),
-        data_digest=data_digest,
-        host=_host(),
-        hardware=hardware(device),
-        device=str(device),
-        threads=threads,
-        precision=precision,
-    )
+_THEN = " then "
+"""Between the values of a cell that went on under another one."""
+
+
+class Origin(Strict):
+    """What the numbers of a cell come from beside its configuration: what may change while it is interrupted."""
+
+    commit: Annotated[str, pydantic.Field(pattern=_HASH)] | None
+    dirty: bool | None
+    method_digest: str
+    packages: dict[str, str]
+    host: str
+    hardware: str
+    device: str
+
+    @classmethod
+    def of(cls, method: type, device: torch.device, packages: Sequence[str] = ()) -> Origin:
+        """That of a cell which trains here and now; with the versions of `PACKAGES` and of the given further ones."""
+        commit, dirty = source_commit()
+        return cls(
+            commit=commit,
+            dirty=dirty,
+            method_digest=_digest_of_source(method),
+            packages={"python": platform.python_version(), **_versions((*PACKAGES, *packages))},
+            host=_host(),
+            hardware=hardware(device),
+            device=str(device),
+        )
+
+    def changes(self, before: Origin) -> list[str]:
+        """What is another here than where the cell was last, and may move its numbers: `torch 2.12.0, now 2.13.0`."""
+        pairs = [] if _same_source(before.commit, self.commit) else [("commit", before.commit, self.commit)]
+        pairs += [
+            ("source of the method", before.method_digest, self.method_digest),
+            *((name, before.packages.get(name), self.packages.get(name)) for name in self._packages_of(before)),
+            ("device", before.device, self.device),
+            ("hardware", before.hardware, self.hardware),
+        ]
+        told = [(what, _told(old), _told(new)) for what, old, new in pairs]
+        return [f"{what} {old}, now {new}" for what, old, new in told if old != new]
+
+    def after(self, before: Origin) -> Origin:
+        """That of a cell which began at `before` and goes on here: both values where they differ, `2.12.0 then 2.13.0`.
+
+        So tables, which refuse to mix versions and compare times on one host only, keep such a cell apart. The commit
+        is the present one; files count as differing from it where the earlier part ran from others.
+        """
+        same = _same_source(before.commit, self.commit) and not before.dirty
+        names = self._packages_of(before)
+        return Origin(
+            commit=self.commit,
+            dirty=None if self.commit is None else bool(self.dirty) or not same,
+            method_digest=_then(before.method_digest, self.method_digest),
+            packages={name: _then(before.packages.get(name), self.packages.get(name)) for name in names},
+            host=_then(before.host, self.host),
+            hardware=_then(before.hardware, self.hardware),
+            device=_then(before.device, self.device),
+        )
+
+    def _packages_of(self, before: Origin) -> list[str]:
+        return [*dict.fromkeys((*before.packages, *self.packages))]
+
+
+def _last(value: str | None) -> str:
+    return (value or "none").rpartition(_THEN)[2]
+
+
+def _then(before: str | None, now: str | None) -> str:
+    new = now or "none"
+    return before or "none" if _last(before) == new else f"{before or 'none'}{_THEN}{new}"
+
+
+def _told(value: str | None) -> str:
+    """A value for people, hashes shortened."""
+    last = _last(value)
+    return last[:12] if re.fullmatch(_HASH, last) else last
 
 
 def peak_memory(device: torch.device) -> int:
@@ -92,11 +148,10 @@ def cpu_name() -> str:
 @cache
 def source_commit() -> tuple[str | None, bool | None]:
     """The commit of the checkout that mtlbench runs from and whether files differ from it; None outside of one."""
-    top = Path(__file__).resolve().parents[2]
-    if not (top / ".git").exists():
+    if not (_TOP / ".git").exists():
         return None, None
     try:
-        run = ["git", "--no-optional-locks", "-C", str(top)]
+        run = ["git", "--no-optional-locks", "-C", str(_TOP)]
         commit = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
         changed = subprocess.run(
             [*run, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
@@ -108,6 +163,19 @@ def source_commit() -> tuple[str | None, bool | None]:
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit.stdout.strip(), bool(changed.stdout.strip())
+
+
+def _same_source(before: str | None, now: str | None) -> bool:
+    """Whether two commits hold the same files, results aside; not where that cannot be told."""
+    if before == now:
+        return True
+    if before is None or now is None:
+        return False
+    command = ["git", "-C", str(_TOP), "diff", "--quiet", before, now, "--", ".", ":!results"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False
 
 
 @cache

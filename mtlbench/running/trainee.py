@@ -18,6 +18,9 @@ from mtlbench.engine.backward import Backward
 from mtlbench.engine.kinds import Method
 from mtlbench.errors import Diverged, UsageError, unknown
 
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+"""What is raised where the memory is used up."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -98,9 +101,12 @@ class Trainee:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`."""
+        """Continue from `state_dict()`; what the protocol says of the optimiser stays as it is."""
         self.model.load_state_dict(state["model"])
+        fixed = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, fixed, strict=True):
+            group.update(values)
         self.backward.load_state_dict(state["backward"])
 
 

@@ -1,51 +1,39 @@
-"""One cell: loop, evaluation, checkpoint, resume; the same result whether or not it was interrupted."""
+"""One cell: loop, evaluation, checkpoint, resume; the same result whether or not it was interrupted or observed."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mtlbench.catalogue import building
 from mtlbench.cells.cell import Cell
 from mtlbench.errors import Diverged, UsageError
-from mtlbench.record.schema import CHECKPOINT, SPLITS, CellInfo, Cost, Evaluation, Record, Scores, Status
+from mtlbench.record.schema import CHECKPOINT, CellInfo, Cost, Evaluation, Provenance, Record, Scores, Status
 from mtlbench.running import precision, provenance
-from mtlbench.running.checkpoint import Checkpoint, Log
+from mtlbench.running.checkpoint import Checkpoint, Log, Unusable
+from mtlbench.running.clock import Block, Clock, Interrupted, TimeLimit, synchronize
 from mtlbench.running.declared import TaskInfo
-from mtlbench.running.streams import seed_torch, stream
-from mtlbench.running.trainee import learning_rate_factor, trainees
+from mtlbench.running.observing import Costs, Model, Observer, ObserverFailed, Observers, Reporter, View
+from mtlbench.running.provenance import Origin
+from mtlbench.running.reports import Progress
+from mtlbench.running.resuming import Course, evaluates, require_scores, splits
+from mtlbench.running.streams import process_of_a_cell, seed_torch, stream
+from mtlbench.running.trainee import OUT_OF_MEMORY, Trainee, learning_rate_factor, trainees
 
-_BLOCK_STEPS = 10
-_MOST_SCORES = 6
-"""Objectives; of more than these, progress tells means."""
-
-OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a cell stands, told after every block of steps."""
-
-    step: int
-    total_steps: int
-    epoch: int
-    scores: dict[str, float] = field(default_factory=dict)
-    """After an evaluation: validation score of each objective's main metric; of many, means over all and groups."""
+__all__ = ["OUT_OF_MEMORY", "Interrupted", "run_cell"]
 
 
-class Interrupted(Exception):
-    """The cell was asked to stop and has saved its checkpoint."""
-
-
-class TimeLimit(Exception):
-    """The cell used up its time limit and has saved its checkpoint."""
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
 
 
 def run_cell(
@@ -57,7 +45,9 @@ def run_cell(
     time_limit: float | None = None,
     checkpoint_steps: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_warning: Callable[[str], None] = _warn,
     should_stop: Callable[[], bool] = lambda: False,
+    observers: Sequence[Observer] = (),
 ) -> Record:
     """Train and evaluate one cell in this process, going on from the checkpoint in `folder` if there is one.
 
@@ -70,8 +60,10 @@ def run_cell(
         data_root: the folder of the real data sets.
         time_limit: seconds that training may take, over all resumptions.
         checkpoint_steps: steps between checkpoints, besides the one at every evaluation.
-        on_progress: called after every block of steps.
+        on_progress: called at the start, after every block of steps and after every evaluation.
+        on_warning: told why a checkpoint is not used, or what has changed since it was written.
         should_stop: asked after every step; True saves a checkpoint and raises `Interrupted`.
+        observers: look on; the result is the same without them.
 
     Returns:
         The record; a cell that diverged, ran out of memory or out of time has that status and the reason.
@@ -80,113 +72,101 @@ def run_cell(
         UsageError: data that is missing, a method or granularity that does not fit the task.
         OSError: a checkpoint that could not be written.
         Interrupted: see `should_stop`.
+        ObserverFailed: an observer raised an error.
     """
-    with _settings(cell.protocol.threads):
-        run = _Run(cell, folder, torch.device(device), data_root)
+    with process_of_a_cell(cell.protocol.threads):
+        run = _Run(cell, folder, torch.device(device), data_root, on_warning)
         status: Status = "finished"
         reason = ""
         try:
-            run.train(time_limit, checkpoint_steps, on_progress, should_stop)
+            on_progress(Progress(run.log.step, run.course.total_steps, run.log.step // run.course.steps_per_epoch))
+            clock = Clock(run.device, run.log.seconds_training, time_limit, should_stop)
+            run.train(clock, checkpoint_steps, (*observers, Reporter(run.info, on_progress)))
         except Diverged as error:
             status, reason = "diverged", str(error)
         except TimeLimit:
-            status, reason = (
-                "timeout",
-                f"the time limit of {time_limit:g} s is used up; a higher one goes on from here",
-            )
+            status = "timeout"
+            reason = f"the time limit of {time_limit:g} s is used up; a higher one goes on from here"
         except OUT_OF_MEMORY as error:
-            status, reason = "oom", str(error).split("\n")[0] or "out of memory"
+            status, reason = "oom", _first_line(error)
+        except ObserverFailed as error:
+            if not isinstance(error.__cause__, OUT_OF_MEMORY):
+                raise
+            status, reason = "oom", _first_line(error)
         return run.record(status, reason)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n")[0] or "out of memory"
 
 
 class _Run:
     """The state of one cell in training."""
 
-    def __init__(self, cell: Cell, folder: Path, device: torch.device, data_root: Path | None) -> None:
+    def __init__(
+        self, cell: Cell, folder: Path, device: torch.device, data_root: Path | None, warn: Callable[[str], None]
+    ) -> None:
         provenance.source_commit()  # as it is now: it is remembered, and the files may change while the cell trains
         self.cell = cell
         self.device = device
         protocol = cell.protocol
         self.precision = precision.precision(protocol.autocast, device)
-        self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision)
         self.task = building.task_class(cell.task)(cell.variant, protocol, data_root, device)
-        seed_torch(stream(cell.seed, "init"), device)
-        model = self.task.model().to(device)
+        self.parts = self._built()
         self.info = TaskInfo.of(self.task)
-        method = building.method(cell.method, **cell.parameters).seed(stream(cell.seed, "method"))
-        self.method = method
-        self.parts = trainees(cell, self.task, model, method)
-        self.total_steps = protocol.epochs * self.task.steps_per_epoch
+        self.course = Course(protocol, self.info, tuple(self.task.extra_splits), self.task.steps_per_epoch)
+        self.origin = Origin.of(type(self.method), device, self.task.packages)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        resumed = self.checkpoint.resume(self.parts, method, device)
-        self.log = resumed or Log.empty(len(self.task.objectives), device)
+        self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision, self.task.data_digest)
+        self.log = self._resumed(warn)
+        self.costs = Costs(self.log, device)
 
-    def train(
-        self,
-        time_limit: float | None,
-        checkpoint_steps: int | None,
-        on_progress: Callable[[Progress], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
+    def _built(self) -> list[Trainee]:
+        """The models as they are before the first step."""
+        seed_torch(stream(self.cell.seed, "init"), self.device)
+        model = self.task.model().to(self.device)
+        method = building.method(self.cell.method, **self.cell.parameters)
+        self.method = method.seed(stream(self.cell.seed, "method"))
+        return trainees(self.cell, self.task, model, method)
+
+    def _resumed(self, warn: Callable[[str], None]) -> Log:
+        """The log from which the cell goes on, its parts being there too; an empty one where it begins."""
+        try:
+            content = self.checkpoint.resume(self.parts, self.course, self.device)
+        except Unusable as error:
+            warn(str(error))
+            self.parts = self._built()  # loading may have come half-way
+            content = None
+        if content is None:
+            return Log.empty(len(self.task.objectives), self.device)
+        if changes := self.origin.changes(content.origin):
+            warn(f"{self.checkpoint.path} goes on elsewhere than it was begun: {'; '.join(changes)}.")
+        self.origin = self.origin.after(content.origin)
+        return Log.of(content, self.device)
+
+    def train(self, clock: Clock, checkpoint_steps: int | None, observers: Sequence[Observer]) -> None:
         """Train to the end of the protocol, from wherever the log stands."""
-        log, protocol, task = self.log, self.cell.protocol, self.task
-        per_epoch = task.steps_per_epoch
-        limit = math.inf if time_limit is None else time_limit
-        on_progress(Progress(log.step, self.total_steps, log.step // per_epoch))
+        log, protocol = self.log, self.cell.protocol
+        watching = Observers((self.costs, *observers), [part.model for part in self.parts], self.device)
         for part in self.parts:
             part.model.train()
-        for epoch in range(log.step // per_epoch, protocol.epochs):
-            generator = torch.Generator().manual_seed(stream(self.cell.seed, "data", epoch))
-            batches = itertools.islice(task.batches(epoch, generator), log.step - epoch * per_epoch, None)
-            block, clock = 0, time.perf_counter()
-            for batch in batches:
-                self._step(batch)
-                block += 1
-                end_of_epoch = log.step == (epoch + 1) * per_epoch
-                due = checkpoint_steps is not None and log.step % checkpoint_steps == 0
-                stop = should_stop()
-                out_of_time = log.seconds_training + time.perf_counter() - clock > limit
-                if block < _BLOCK_STEPS and not (end_of_epoch or due or stop or out_of_time):
-                    continue
-                _synchronize(self.device)
-                elapsed = time.perf_counter() - clock
-                log.block_seconds.append(elapsed / block)
-                log.seconds_training += elapsed
-                block = 0
-                to_evaluate = end_of_epoch and self._evaluates(epoch + 1)
-                if (due or stop or out_of_time) and not to_evaluate:
-                    self._save()
-                on_progress(Progress(log.step, self.total_steps, epoch))
-                if not to_evaluate:
-                    _stop_if(stop, out_of_time)
-                clock = time.perf_counter()
-            if log.step != (epoch + 1) * per_epoch:
-                raise UsageError(
-                    f"task {self.cell.task} yielded {log.step - epoch * per_epoch} batches in epoch {epoch} "
-                    f"but states steps_per_epoch={per_epoch}."
-                )
-            if self._evaluates(epoch + 1):
-                self._evaluate(epoch + 1)
-                self._save()
-                told = _told(self.info, log.evaluations[-1].scores["val"])
-                on_progress(Progress(log.step, self.total_steps, epoch + 1, told))
-                if epoch + 1 < protocol.epochs:
-                    _stop_if(should_stop(), log.seconds_training > limit)
+        for epoch in range(log.step // self.task.steps_per_epoch, protocol.epochs):
+            self._train_epoch(epoch, clock, checkpoint_steps, watching)
+            if not evaluates(protocol, epoch + 1):
+                continue
+            log.evaluations.append(self._evaluation(epoch + 1))
+            watching.after_evaluation(self._view(epoch + 1, evaluation=log.evaluations[-1]))
+            self._save()
+            if epoch + 1 < protocol.epochs:
+                clock.ask_again()
+                clock.raise_if_over()
 
     def record(self, status: Status, reason: str) -> Record:
         """The record of what has been done so far."""
-        log, task = self.log, self.task
-        self._note_memory()
+        log = self.log
+        self.costs.note_memory()
         blocks = sorted(log.block_seconds)
-        cost = Cost(
-            steps=log.step,
-            seconds_per_step=blocks[len(blocks) // 2] if blocks else 0.0,
-            seconds_training=log.seconds_training,
-            seconds_evaluation=log.seconds_evaluation,
-            peak_memory_bytes=log.peak_memory,
-            memory="device" if self.device.type == "cuda" else "process",
-        )
         return Record(
             id=self.cell.id,
             status=status,
@@ -197,26 +177,59 @@ class _Run:
             groups=self.info.groups,
             facts=self.info.facts,
             evaluations=tuple(log.evaluations),
-            cost=cost,
-            provenance=provenance.collect(
-                type(self.method),
-                task.data_digest,
-                self.device,
-                log.started,
-                log.resumed,
-                self.cell.protocol.threads,
-                self.precision,
-                task.packages,
+            cost=Cost(
+                steps=log.step,
+                seconds_per_step=blocks[len(blocks) // 2] if blocks else 0.0,
+                seconds_training=log.seconds_training,
+                seconds_evaluation=log.seconds_evaluation,
+                peak_memory_bytes=log.peak_memory,
+                memory="device" if self.device.type == "cuda" else "process",
+            ),
+            provenance=Provenance(
+                **self.origin.model_dump(),
+                started=log.started,
+                finished=provenance.now(),
+                resumed=log.resumed,
+                data_digest=self.task.data_digest,
+                threads=self.cell.protocol.threads,
+                precision=self.precision,
             ),
             diagnostics={k: v for k, v in self.method.report().items() if math.isfinite(v)},
         )
 
-    def _step(self, batch: Any) -> None:
+    def _train_epoch(self, epoch: int, clock: Clock, checkpoint_steps: int | None, watching: Observers) -> None:
+        """The steps of an epoch that are still to do; raises `Interrupted` or `TimeLimit` if the clock says so."""
+        log, per_epoch = self.log, self.task.steps_per_epoch
+        generator = torch.Generator().manual_seed(stream(self.cell.seed, "data", epoch))
+        batches = itertools.islice(self.task.batches(epoch, generator), log.step - epoch * per_epoch, None)
+        clock.start()
+        for batch in batches:
+            losses = self._step(batch)
+            clock.step()
+            is_last = log.step == (epoch + 1) * per_epoch
+            to_save = clock.is_over or (checkpoint_steps is not None and log.step % checkpoint_steps == 0)
+            if not (clock.block_is_full or is_last or to_save or watching.look_after(log.step)):
+                continue
+            watching.after_step(self._view(epoch, batch, losses, clock.end()))
+            if not (is_last and evaluates(self.cell.protocol, epoch + 1)):  # which is saved with its evaluation
+                if to_save:
+                    self._save()
+                clock.raise_if_over()
+            clock.start()
+        if log.step != (epoch + 1) * per_epoch:
+            raise UsageError(
+                f"task {self.cell.task} yielded {log.step - epoch * per_epoch} batches in epoch {epoch} "
+                f"but states steps_per_epoch={per_epoch}."
+            )
+
+    def _step(self, batch: Any) -> dict[int, Tensor]:
+        """One step of every model; the detached losses by objective."""
         log, protocol = self.log, self.cell.protocol
         rate = protocol.optimizer.lr * learning_rate_factor(
-            protocol.schedule, log.step, self.task.steps_per_epoch, self.total_steps
+            protocol.schedule, log.step, self.task.steps_per_epoch, self.course.total_steps
         )
         noise = stream(self.cell.seed, "noise", log.step)
+        found: dict[int, Tensor] = {}
         for part in self.parts:
             seed_torch(noise, self.device)
             with precision.forward_context(self.precision, self.device):
@@ -224,22 +237,15 @@ class _Run:
             for k, loss in losses.items():
                 log.loss_sums[k] += loss
                 log.loss_counts[k] += 1
+            found.update(losses)
         log.step += 1
+        return found
 
-    def _evaluates(self, epoch: int) -> bool:
-        """Whether the model is evaluated after so many epochs."""
-        return epoch % self.cell.protocol.evaluate_every == 0 or epoch == self.cell.protocol.epochs
-
-    def _splits(self, epoch: int) -> tuple[str, ...]:
-        """What is scored after so many epochs: where the last evaluation counts, extra splits wait for it."""
-        protocol = self.cell.protocol
-        extra = protocol.selection != "last" or epoch == protocol.epochs
-        return (*SPLITS, *(self.task.extra_splits if extra else ()))
-
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluation(self, epoch: int) -> Evaluation:
+        """Score the models; losses are means since the previous evaluation. Raises `Diverged`."""
         log, names = self.log, [o.name for o in self.task.objectives]
-        clock = time.perf_counter()
-        scores: Scores = {split: {} for split in self._splits(epoch)}
+        begun = time.perf_counter()
+        scores: Scores = {split: {} for split in splits(self.cell.protocol, self.course.extra_splits, epoch)}
         with torch.inference_mode():
             for part in self.parts:
                 part.model.eval()
@@ -248,65 +254,48 @@ class _Run:
                         found = self.task.evaluate(part.model, split, list(part.objectives))
                     scores[split].update({name: dict(metrics) for name, metrics in found.items()})
                 part.model.train()
-        for split, by_objective in scores.items():
-            for name, metrics in by_objective.items():
-                for metric, value in metrics.items():
-                    if not math.isfinite(value):
-                        raise Diverged(f"{metric} of {name} on {split} is {value} after epoch {epoch}.")
+        _require_finite(scores, epoch)
         means = (log.loss_sums.cpu() / log.loss_counts).tolist()
         losses = {n: mean for n, mean in zip(names, means, strict=True) if math.isfinite(mean)}
         log.loss_sums.zero_()
         log.loss_counts.zero_()
-        log.evaluations.append(Evaluation(epoch=epoch, step=log.step, losses=losses, scores=scores))
-        _synchronize(self.device)
-        log.seconds_evaluation += time.perf_counter() - clock
+        made = Evaluation(epoch=epoch, step=log.step, losses=losses, scores=scores)
+        try:
+            require_scores(self.info, made, f"the evaluation after epoch {epoch}")
+        except ValueError as error:
+            raise UsageError(f"task {self.cell.task}: {error}.") from error
+        synchronize(self.device)
+        log.seconds_evaluation += time.perf_counter() - begun
+        return made
 
-    def _note_memory(self) -> None:
-        used = provenance.peak_memory(self.device)
-        self.log.peak_memory = max(self.log.peak_memory, used)
+    def _view(
+        self,
+        epoch: int,
+        batch: Any = None,
+        losses: Mapping[int, Tensor] = MappingProxyType({}),
+        block: Block | None = None,
+        evaluation: Evaluation | None = None,
+    ) -> View:
+        return View(
+            cell=self.cell,
+            task=self.task,
+            models=tuple(Model(part.model, tuple(part.objectives)) for part in self.parts),
+            step=self.log.step,
+            total_steps=self.course.total_steps,
+            epoch=epoch,
+            batch=batch,
+            losses=losses,
+            block=block,
+            evaluation=evaluation,
+        )
 
     def _save(self) -> None:
-        self._note_memory()
-        self.checkpoint.save(self.parts, self.method, self.log)
+        self.checkpoint.save(self.parts, self.log, self.origin)
 
 
-def _told(info: TaskInfo, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """What progress tells of validation scores."""
-    main = {o.name: scores[o.name][o.metrics[0].name] for o in info.objectives}
-    if len(main) <= _MOST_SCORES:
-        return main
-    groups = {"mean": tuple(main), **{f"mean {name}": members for name, members in info.groups.items()}}
-    kinds = {o.name: (o.metrics[0].name, o.metrics[0].unit) for o in info.objectives}
-    return {
-        name: sum(main[member] for member in members) / len(members)
-        for name, members in groups.items()
-        if len({kinds[member] for member in members}) == 1
-    }
-
-
-def _stop_if(stop: bool, out_of_time: bool) -> None:
-    if stop:
-        raise Interrupted
-    if out_of_time:
-        raise TimeLimit
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-class _settings:
-    """Threads as the protocol says while a cell runs in this process; what was set before comes back after."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-
-    def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
-        self._random = torch.get_rng_state()
-        torch.set_num_threads(self._threads)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._before)
-        torch.set_rng_state(self._random)
+def _require_finite(scores: Scores, epoch: int) -> None:
+    for split, by_objective in scores.items():
+        for name, metrics in by_objective.items():
+            for metric, value in metrics.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"{metric} of {name} on {split} is {value} after epoch {epoch}.")

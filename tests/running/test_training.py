@@ -369,7 +369,7 @@ def test_a_checkpoint_of_another_cell_is_not_used(train: Callable[..., Record], 
     assert measured(record) == measured(train("method=gradvac task=tiny seed=0", tmp_path / "fresh"))
 
 
-def test_a_checkpoint_of_a_model_that_has_changed_is_named_and_kept(
+def test_a_checkpoint_of_a_model_that_has_changed_is_named_and_kept_and_the_cell_starts_again(
     train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Interrupted):
@@ -382,9 +382,10 @@ def test_a_checkpoint_of_a_model_that_has_changed_is_named_and_kept(
         return model
 
     monkeypatch.setattr(building.task_class("tiny"), "model", wider)
-    with pytest.raises(UsageError, match=r"does not fit the model as it is now .*checkpoint\.pt\.corrupt1"):
-        train("method=uniform task=tiny")
-    assert train("method=uniform task=tiny").status == "finished"
+    with pytest.warns(UserWarning, match=r"does not fit the model as it is now .*kept as checkpoint\.pt\.corrupt1"):
+        record = train("method=uniform task=tiny")
+    assert (record.status, record.provenance.resumed) == ("finished", 0)
+    assert measured(record) == measured(train("method=uniform task=tiny", tmp_path / "fresh"))
 
 
 def test_the_record_says_what_the_cell_cost(train: Callable[..., Record]) -> None:
