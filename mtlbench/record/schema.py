@@ -119,7 +119,7 @@ class Provenance(Strict):
 
 
 class CellInfo(Strict):
-    """The cell's canonical configuration (`mtlbench.cell.Cell`)."""
+    """The cell's canonical configuration (`mtlbench.cells.cell.Cell`)."""
 
     method: str
     parameters: dict[str, Any]
