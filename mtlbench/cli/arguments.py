@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mtlbench import __version__
 from mtlbench.cli.examples import EXAMPLES
@@ -97,7 +96,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
     bench = add("bench", "measure speed and memory")
     bench.add_argument("words", nargs="*", metavar="combination|steps|tables|TASK | key=value")
-    bench.add_argument("--out", type=Path, metavar="FILE", help="write the measurements as JSON")
+    bench.add_argument("--out", metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
     return whole, dict(added.choices)
 

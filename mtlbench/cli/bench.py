@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 
 from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe, write_file
+from mtlbench.storage import path_of
 
 if TYPE_CHECKING:
     from mtlbench.bench.result import Bench
@@ -20,19 +21,20 @@ def bench(options: argparse.Namespace) -> int:
     """Measure, show, and write down what was measured."""
     from rich.progress import Progress
 
-    from mtlbench.bench.words import run_bench
-
+    out = path_of(options.out) if options.out else None
     plugins.load(options.plugin)
     console = console_of()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("")
+        bar = progress.add_task("preparing", total=None)
 
         def tell(done: int, total: int, label: str) -> None:
             progress.update(bar, completed=done, total=total, description=safe(label))
 
+        from mtlbench.bench.words import run_bench  # it takes a while
+
         bench = run_bench(options.words, options.plugin, tell)
-    if options.out:
-        write_file(options.out, bench.to_json())
+    if out:
+        write_file(out, bench.to_json())
     show_bench(console, bench)
     return 0
 

@@ -70,7 +70,7 @@ def test_options_may_stand_between_words_and_before_the_command(words: str, expe
 
 
 def test_a_command_that_there_is_not_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="Unknown command 'staus'. Did you mean 'status'"):
+    with pytest.raises(UsageError, match=r"Unknown command 'staus'\. Did you mean 'status'"):
         parse(["staus", "results=x"])
 
 

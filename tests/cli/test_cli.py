@@ -115,8 +115,8 @@ def test_data_status_is_one_line_for_each_data_set_unless_files_are_asked_for(
     folder.mkdir(parents=True)
     (folder / "train-labels-idx1-ubyte.gz").touch()
     assert "mnist: 1 present, 3 missing" in command(f"data status multimnist/mnist data_root={tmp_path}").output
-    for files in ("-v", "--files"):
-        assert "missing  train-images-idx3-ubyte.gz" in command(f"data {files} status multimnist/mnist").output
+    for option in ("-v", "--files"):
+        assert "missing  train-images-idx3-ubyte.gz" in command(f"data {option} status multimnist/mnist").output
     assert "embedded" in command("data status multimnist/digits").output
     assert command(f"data verify multimnist/mnist data_root={tmp_path}").code == 1
 
