@@ -24,7 +24,7 @@ Source: Wang et al., Algorithm 1 (Appendix E).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class GradVac(mtlbench.GramianWeighting):
         target: a fixed target similarity instead of the moving average.
         shuffle: visit the other objectives in random order, as published; otherwise in index order.
     """
+
+    per_group: ClassVar[tuple[str, ...]] = ("target",)
 
     target: Tensor
     """(G, K, K) float64: the target similarity of objective i (row) to j (column); the diagonal has no meaning."""

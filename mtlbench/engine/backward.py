@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from mtlbench.engine.grouping import Shared, group, last_layer, named_parameters
+from mtlbench.engine import distributed, strategies
+from mtlbench.engine.aside import Aside, run_hooks
+from mtlbench.engine.grouping import Shared
 from mtlbench.engine.heads import Heads
 from mtlbench.engine.jacobian import Jacobian
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
+from mtlbench.engine.last_layer import LastLayer, under
+from mtlbench.engine.losses import Losses, in_order
+from mtlbench.engine.reach import Reach
+from mtlbench.engine.shared import SharedParameters
 from mtlbench.errors import UsageError
-
-Losses = Sequence[Tensor] | Iterator[Tensor]
 
 
 class Backward:
@@ -41,13 +45,26 @@ class Backward:
 
     After a call, `.grad` of the shared parameters holds the combined gradient and `.grad` of every other
     parameter that of its own objective (times its weight where the method's convention is `heads="weighted"`).
-    Gradients that were there before are added to, as by `loss.backward()`. The combined gradients live in one
-    buffer that the next call writes to: clone what you want to keep.
+    Gradients that were there before are added to, as by `loss.backward()`. After an error all is as it was. The
+    combined gradients live in one buffer that the next call writes to: clone what you want to keep. They are dense,
+    also of sparse embeddings, except under methods of the losses alone.
+
+    A shared parameter that no loss of the step reaches has a gradient of zero, whatever the method; heads of
+    objectives that are absent have none. So weight decay and moments of an optimiser go on for the one and rest for
+    the other.
+
+    Parameters may be frozen, unfrozen, moved, cast or, in a module given as `shared`, replaced between calls. The
+    method's state is kept, per group where it has some: groups that come start afresh.
+
+    Hooks of `register_post_accumulate_grad_hook` run once a step, on the combined gradient; those of `register_hook`
+    see the gradient of each objective.
 
     Args:
         method: from `mtlbench.method(...)`.
-        shared: what more than one objective's loss reaches: a module, parameters, or named parameters.
-        granularity: `whole_model`, `enc_dec`, `all_layer`, `all_matrix` (`mtlbench.grouping.group`), or explicit
+        shared: what more than one objective's loss reaches: a module, parameters, or named parameters. Heads do not
+            belong here: their rows would be zero for all objectives but one. What one objective alone is found to
+            reach is told by name (`UserWarning`).
+        granularity: `whole_model`, `enc_dec`, `all_layer`, `all_matrix` (`mtlbench.engine.grouping.group`), or explicit
             groups of parameters. Methods of the losses alone have no use for it.
         objectives: K; by default the number of losses of the first call.
         treated: the objectives, from 0 to K-1, whose gradients the method corrects; those of the others enter the
@@ -55,8 +72,8 @@ class Backward:
         jacobian_dtype: dtype of the K x P buffer; by default the parameters' own, at least float32.
 
     Raises:
-        UsageError: a method that needs the runner, parameters that fit no group, an unknown granularity, a treated
-            objective that there is none of.
+        UsageError: a method that needs the runner or does not support K, parameters that fit no group, an unknown
+            granularity or layer, a treated objective that there is none of, a module that is spread over processes.
     """
 
     def __init__(
@@ -74,27 +91,32 @@ class Backward:
                 "`mtlbench run`, or train each model on its own loss."
             )
         self.method = method
-        named = named_parameters(shared)
-        self._groups = group(named, granularity)
-        self._last_layer = last_layer(named)
-        self._shared = {id(p) for p in named.values()}
+        self._shared = SharedParameters(shared, granularity)
+        self._heads = Heads()
+        self._layer = _layer_of(method)
         self._jacobian_dtype = jacobian_dtype
         self._treated = None if treated is None else frozenset(treated)
         self._jacobian: Jacobian | None = None
-        self._last_layer_jacobian: Jacobian | None = None
+        self._reach: Reach | None = None
+        self._calls = 0
         self.objectives = objectives or 0
-        self._heads_checked: set[int] = set()
         self.gramian: Tensor | None = None
         """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one."""
         self.weights: Tensor | None = None
         """(G, m): the weights of the last step, if the method answers weights."""
+        self._require_fit()
         if self.objectives:
             self._begin(None)  # so that an optimiser finds the parameters that the method makes for K objectives
 
     @property
     def group_names(self) -> list[str]:
         """The names of the groups, in the order of the Gramians."""
-        return list(self._groups)
+        return list(self._shared.groups)
+
+    @property
+    def last_layer(self) -> list[str]:
+        """The parameters at which a method such as GradNorm measures gradients; none for others, or before a step."""
+        return list(self._layer.names) if self._layer else []
 
     def __call__(self, losses: Losses, objectives: Sequence[int] | None = None) -> Tensor:
         """Run the backward passes of one step and fill `.grad`.
@@ -110,10 +132,9 @@ class Backward:
 
         Raises:
             UsageError: a wrong number of losses, or something that is no scalar loss.
-            Diverged: a loss or a gradient that is not finite.
+            Diverged: a loss or a gradient that is not finite; `.grad` is as before the call.
         """
-        if isinstance(losses, Tensor):
-            raise UsageError("pass the losses as a list or a generator of scalars, not packed into one tensor.")
+        losses = in_order(losses)
         if isinstance(losses, Sequence):
             self._expect(len(losses), objectives)
         elif self.objectives == 0 and objectives is None:
@@ -122,37 +143,98 @@ class Backward:
                 "Backward how many there are, objectives=K."
             )
         present = self._check_present(objectives)
-        m = self.objectives if present is None else len(present)
+        self._take_up_changes()
         self._begin(present)
-        if isinstance(self.method, LossWeighting):
-            return self._weigh_losses(self.method, losses, m)
-        if self._is_of_last_layer and isinstance(losses, Sequence):
-            return self._weigh_last_layer(losses)
-        return self._fill_and_combine(losses, m)
+        self._require_alone()
+        rows = list(range(self.objectives)) if present is None else present
+        aside = Aside()
+        weighted = self.method.heads == "weighted" and not isinstance(self.method, LossWeighting)
+        try:
+            heads = self._heads.step(self._shared.ids, rows, aside, weighted=weighted)
+            step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated)
+            outcome = self._run(step)
+        except BaseException:
+            aside.put_back()
+            raise
+        reached = aside.merge()
+        for p in self._shared.trainable.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        run_hooks({id(p): p for p in (*reached, *self._shared.trainable.values())}.values())
+        self.weights, self.gramian = outcome.weights, outcome.gramian
+        return outcome.values
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs; loads with `torch.load(weights_only=True)`."""
-        return {"method": self.method.state_dict(), "objectives": self.objectives, "groups": self.group_names}
+        state = {"method": self.method.state_dict(), "objectives": self.objectives, "groups": self.group_names}
+        return state | ({"last_layer": self.last_layer} if self._layer else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`; raises `UsageError` if it is of other groups or another K."""
+        self._take_up_changes()
         if list(state["groups"]) != self.group_names:
             raise UsageError(
                 f"the state is of {len(state['groups'])} groups ({', '.join(state['groups'][:3])}, ...), "
                 f"this is of {len(self.group_names)} ({', '.join(self.group_names[:3])}, ...)."
             )
-        if self.objectives and state["objectives"] and self.objectives != state["objectives"]:
-            raise UsageError(f"the state is of {state['objectives']} objectives, this is of {self.objectives}.")
+        if self.objectives and self.objectives != state["objectives"]:
+            if state["objectives"]:
+                raise UsageError(f"the state is of {state['objectives']} objectives, this is of {self.objectives}.")
+            raise UsageError(
+                "the state was saved before the first step, when the number of objectives was not known: load it "
+                "into a Backward that was built without objectives=, or save it from one that was built with it."
+            )
         self.method.load_state_dict(state["method"])
         self.objectives = state["objectives"] or self.objectives
+        if self._layer:
+            self._layer.restore(state.get("last_layer", []), self._shared.trainable)
+
+    def _run(self, step: strategies.Step) -> strategies.Outcome:
+        method, layer = self.method, self._layer
+        if isinstance(method, LossWeighting):
+            return strategies.weigh_losses(method, step)
+        assert isinstance(method, GramianWeighting | JacobianAggregator)
+        if layer is not None and isinstance(method, GramianWeighting) and isinstance(step.losses, Sequence):
+            return strategies.weigh_at_last_layer(method, layer, step, self._jacobian_dtype)
+        if self._jacobian is None:
+            self._jacobian = Jacobian(list(self._shared.groups.values()), self._jacobian_dtype)
+        if self._reach is None:
+            self._reach = Reach(self._shared.trainable, self.objectives)
+        return strategies.fill_and_combine(method, layer, step, self._jacobian, self._reach)
+
+    def _take_up_changes(self) -> None:
+        """Parameters that were frozen, unfrozen, moved, cast or replaced since the last call."""
+        before = self.group_names
+        if not self._shared.refresh():
+            return
+        self._require_fit()
+        self._jacobian = self._reach = None
+        self._heads.forget()
+        if self._layer:
+            self._layer.forget()
+        if self.method.objectives and not self._one_group and self.group_names != before:
+            known = {name: index for index, name in enumerate(before)}
+            self.method.regroup([known.get(name) for name in self.group_names])
+
+    def _require_fit(self) -> None:
+        if not isinstance(self.method, LossWeighting):
+            self._shared.require_real()
+        if self._layer and self._layer.given is not None:
+            under(self._shared.trainable, self._layer.given)
+
+    def _require_alone(self) -> None:
+        """Refuse modules that average or shard gradients; in steps 1, 2, 4, 8, ... as looking for them takes time."""
+        self._calls += 1
+        summed = isinstance(self.method, LossWeighting) and self.method.static
+        if self._calls.bit_count() == 1 and not summed:
+            distributed.refuse_synchronised(list(self._shared.trainable.values()))
 
     @property
-    def _is_of_last_layer(self) -> bool:
-        return isinstance(self.method, GramianWeighting) and self.method.scope == "last_layer"
+    def _one_group(self) -> bool:
+        return isinstance(self.method, LossWeighting) or self._layer is not None
 
     def _begin(self, present: Sequence[int] | None) -> None:
-        one_group = isinstance(self.method, LossWeighting) or self._is_of_last_layer
-        self.method.begin(self.objectives, 1 if one_group else len(self._groups), present)
+        self.method.begin(self.objectives, 1 if self._one_group else len(self._shared.groups), present)
         self.method.treated_rows(self._treated)  # refuses objectives that there are none of before anything runs
 
     def _expect(self, count: int, objectives: Sequence[int] | None) -> None:
@@ -180,145 +262,8 @@ class Backward:
             raise UsageError(f"objectives={chosen} must be different numbers from 0 to {self.objectives - 1}.")
         return None if chosen == list(range(self.objectives)) else chosen
 
-    def _weigh_losses(self, method: LossWeighting, losses: Losses, m: int) -> Tensor:
-        """One backward pass, seeded with the derivatives of the method's scalar by the losses."""
-        if isinstance(losses, Sequence) or not method.static:
-            kept = list(losses)
-            self._count(len(kept), m)
-            for loss in kept:
-                _check_scalar(loss)
-            values = torch.stack([loss.detach() for loss in kept])
-            self._check_finite(values)
-            weights = self._derivatives(method, values)
-            torch.autograd.backward(kept, list(weights.to(values).unbind()))
-            return values
-        weights = self._derivatives(method, torch.zeros(m, dtype=torch.float64))
-        found: list[Tensor] = []
-        for loss in losses:  # not enumerate, which would keep each loss until after the next is built
-            _check_scalar(loss)
-            self._count_at_most(len(found), m)
-            loss.backward(weights[len(found)].to(loss))
-            found.append(loss.detach())
-            del loss
-        self._count(len(found), m)
-        values = torch.stack(found)
-        self._check_finite(values)
-        return values
 
-    def _derivatives(self, method: LossWeighting, values: Tensor) -> Tensor:
-        """(m,) weights of the losses; the method's own parameters get their gradients on the way."""
-        leaf = values.clone().requires_grad_()
-        method.scalarize(leaf).backward()
-        assert leaf.grad is not None
-        self.weights = leaf.grad.detach()[None]
-        return leaf.grad
-
-    def _weigh_last_layer(self, losses: Sequence[Tensor]) -> Tensor:
-        """K passes down to the last shared layer, then one pass over the weighted sum."""
-        method = self.method
-        assert isinstance(method, GramianWeighting)
-        if self._last_layer_jacobian is None:
-            self._last_layer_jacobian = Jacobian([self._last_layer], self._jacobian_dtype)
-        jacobian = self._last_layer_jacobian
-        jacobian.reserve(len(losses))
-        for row, loss in enumerate(losses):
-            _check_scalar(loss)
-            gradients = torch.autograd.grad(loss, self._last_layer, retain_graph=True, allow_unused=True)
-            jacobian.set_row(row, gradients)
-        values = torch.stack([loss.detach() for loss in losses])
-        weights = self._answer(method, jacobian.gramian(len(losses)), values)
-        torch.autograd.backward(list(losses), list(weights[0].to(values).unbind()))
-        return values
-
-    def _fill_and_combine(self, losses: Losses, m: int) -> Tensor:
-        """K backward passes into the rows of the Jacobian, then the method's combination of them."""
-        if self._jacobian is None:
-            self._jacobian = Jacobian(list(self._groups.values()), self._jacobian_dtype)
-        jacobian, method = self._jacobian, self.method
-        shared_graph = isinstance(losses, Sequence)
-        present = method.present.tolist()
-        unchecked = len(self._heads_checked) < self.objectives
-        heads = Heads(self._shared, present, hold=method.heads == "weighted", check=unchecked)
-        found: list[Tensor] = []
-        with jacobian.filling(m):
-            for loss in losses:  # not enumerate, as above
-                _check_scalar(loss)
-                row = len(found)
-                self._count_at_most(row, m)
-                jacobian.start_row(row)
-                with heads.of(row, loss):
-                    _run_backward(loss, retain_graph=shared_graph and row < m - 1, shared_graph=shared_graph)
-                jacobian.end_row()
-                found.append(loss.detach())
-                del loss
-        self._count(len(found), m)
-        self._heads_checked.update(present)
-        values = torch.stack(found)
-        if isinstance(method, JacobianAggregator):
-            host = torch.cat([values.double(), jacobian.row_sums(m)]).cpu()
-            method.require_finite("loss", host[:m])
-            method.require_finite("sum of the gradient", host[m:])
-            with torch.autocast(jacobian.device.type, enabled=False):
-                rows = method.treated_rows(self._treated)
-                jacobian.add([_aggregated(method, columns, rows) for columns in jacobian.columns(m)])
-            return values
-        assert isinstance(method, GramianWeighting)
-        columns = self._last_layer if method.scope == "last_layer" else None
-        weights = self._answer(method, jacobian.gramian(m, columns), values)
-        jacobian.combine(weights.to(jacobian.device))
-        heads.release(weights.mean(0))
-        return values
-
-    def _answer(self, method: GramianWeighting, gramian: Tensor, values: Tensor) -> Tensor:
-        """The method's weights, (G, m) float64 on the CPU, after the step's one copy to the host."""
-        host = torch.cat([gramian.flatten(), values.double()]).cpu()
-        self.gramian = host[: gramian.numel()].view(gramian.shape)
-        self.weights = method.checked_weigh(self.gramian, host[gramian.numel() :], self._treated)
-        return self.weights
-
-    def _check_finite(self, values: Tensor) -> None:
-        self.method.require_finite("loss", values.detach().cpu())
-
-    def _count(self, got: int, m: int) -> None:
-        if got != m:
-            raise UsageError(f"got {got} losses for {m} objectives.")
-
-    def _count_at_most(self, row: int, m: int) -> None:
-        if row >= m:
-            raise UsageError(f"got more than {m} losses for {m} objectives.")
-
-
-def _aggregated(method: JacobianAggregator, columns: Tensor, treated: list[int] | None) -> Tensor:
-    """The update of one group: the method's answer for the treated rows, plus the others as they are."""
-    if treated is not None:
-        others = columns[[row for row in range(len(columns)) if row not in treated]].sum(0)
-        if not treated:
-            return others
-        with method.only(treated):
-            return others + _aggregated(method, columns[treated], None)
-    update = method.aggregate(columns)
-    if update.shape != columns.shape[1:]:
-        raise UsageError(
-            f"{method.name}: aggregate answered a tensor of shape {tuple(update.shape)} for a Jacobian of shape "
-            f"{tuple(columns.shape)}; the update has one number for each column."
-        )
-    return update
-
-
-def _run_backward(loss: Tensor, retain_graph: bool, shared_graph: bool) -> None:
-    try:
-        loss.backward(retain_graph=retain_graph)
-    except RuntimeError as error:
-        if not shared_graph and "second time" in str(error):
-            raise UsageError(
-                "the losses of the generator share a graph, which is freed after the first of them: pass a list."
-            ) from error
-        raise
-
-
-def _check_scalar(loss: Tensor) -> None:
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.ndim != 0:
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise UsageError(f"a loss is a tensor with one number and no dimensions, not {shape}.")
-    if not loss.requires_grad:
-        raise UsageError("a loss depends on no parameter that requires a gradient.")
+def _layer_of(method: Method) -> LastLayer | None:
+    """Where a method sees the columns of one layer only."""
+    scope = method.scope if isinstance(method, GramianWeighting) else "shared"
+    return None if scope == "shared" else LastLayer(None if scope == "last_layer" else scope)

@@ -82,7 +82,7 @@ def _losses(objectives: int) -> Tensor:
 
 def _weights(method: Method, gramian: Tensor) -> Tensor:
     assert isinstance(method, GramianWeighting)
-    if method.scope == "last_layer":
+    if method.scope != "shared":
         gramian = gramian[:1]
     return method.weights(gramian, _losses(gramian.shape[-1]))
 

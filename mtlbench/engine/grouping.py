@@ -13,14 +13,19 @@ from mtlbench.errors import UsageError, unknown
 Granularity = Literal["whole_model", "enc_dec", "all_layer", "all_matrix"]
 GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
+_COMPILED = "_orig_mod."
+"""What a compiled module's parameters have in their names."""
+
 Shared = nn.Module | Iterable[Parameter] | Iterable[tuple[str, Parameter]]
 
 
 def named_parameters(shared: Shared) -> dict[str, Parameter]:
-    """The trainable parameters of `shared` by name, each once; unnamed ones are called `0`, `1`, ...
+    """The parameters of `shared` by name, each once; unnamed ones are called `0`, `1`, ...
+
+    What `torch.compile` puts before the names of a module's parameters is left out.
 
     Raises:
-        UsageError: something that is no parameter, or nothing to train.
+        UsageError: something that is no parameter, or none.
     """
     pairs = shared.named_parameters() if isinstance(shared, nn.Module) else shared
     found: dict[str, Parameter] = {}
@@ -31,11 +36,11 @@ def named_parameters(shared: Shared) -> dict[str, Parameter]:
             raise UsageError(
                 f"shared holds a {type(parameter).__name__}; pass a module, parameters or named_parameters()."
             )
-        if parameter.requires_grad and id(parameter) not in seen:
-            found[name] = parameter
+        if id(parameter) not in seen:
+            found[name.replace(_COMPILED, "")] = parameter
             seen.add(id(parameter))
     if not found:
-        raise UsageError("shared holds no parameter that requires a gradient.")
+        raise UsageError("shared holds no parameter.")
     return found
 
 
@@ -92,15 +97,6 @@ def layer_name(parameter: str) -> str:
         if part.isdigit():
             return ".".join(path[: depth + 1])
     return ".".join(path[:-1]) or "(top)"
-
-
-def last_layer(named: Mapping[str, Parameter]) -> list[Parameter]:
-    """The parameters of the last shared layer that has a matrix, and those after it, such as a closing norm's."""
-    names, parameters = list(named), list(named.values())
-    last = max((i for i, p in enumerate(parameters) if p.ndim > 1), default=len(parameters) - 1)
-    if not all(name.isdigit() for name in names):
-        last = next(i for i, name in enumerate(names) if layer_name(name) == layer_name(names[last]))
-    return parameters[last:]
 
 
 def _side(name: str) -> str:

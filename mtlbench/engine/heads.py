@@ -1,84 +1,138 @@
-"""The gradients of heads: parameters that one objective alone reaches, scaled by weights known at the end only."""
+"""What the losses reach beside the shared parameters: heads, which one objective alone trains."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from mtlbench.engine.aside import Aside, added
+from mtlbench.engine.graph import described, graph_of
 from mtlbench.errors import UsageError
 
 
 class Heads:
-    """The gradients of parameters that one objective alone reaches.
+    """The parameters outside `shared` that each objective's loss reaches, remembered from step to step.
 
-    They accumulate in `.grad` as in any backward pass. Where they must be scaled by weights that are only
-    known at the end, they are held back until `release`.
+    Walking a graph takes time, so an objective's is walked in the first, second, fourth, eighth, ... step that holds
+    it, and in every step of a method that weights heads.
     """
 
-    def __init__(self, shared: set[int], present: list[int], hold: bool, check: bool) -> None:
+    def __init__(self) -> None:
+        self._known: dict[int, list[Tensor]] = {}
+        self._steps: Counter[int] = Counter()
+
+    def forget(self) -> None:
+        """Look again, since the shared parameters have changed."""
+        self._known, self._steps = {}, Counter()
+
+    def step(self, shared: Collection[int], present: Sequence[int], aside: Aside, *, weighted: bool) -> HeadsOfStep:
+        """The heads of one step.
+
+        Args:
+            shared: the `id` of every shared parameter.
+            present: the objectives that the step holds, in the order of its losses.
+            aside: what is taken here is kept away in it.
+            weighted: whether gradients of heads are scaled by weights, known at the end only.
+        """
+        for objective in present:
+            aside.take(self._known.get(objective, ()))
+        return HeadsOfStep(self, shared, present, aside, weighted)
+
+    def due(self, objective: int) -> bool:
+        """Whether the graph of this objective is walked in this step, which is counted."""
+        self._steps[objective] += 1
+        return self._steps[objective].bit_count() == 1
+
+    def remember(self, objective: int, heads: list[Tensor]) -> None:
+        """What the objective's loss reaches; inputs that require a gradient are other ones in every step."""
+        self._known[objective] = [p for p in heads if isinstance(p, Parameter)]
+
+
+class HeadsOfStep:
+    """The gradients of heads in one step.
+
+    They accumulate in `.grad` as in any backward pass. In a step that looks at them, or must scale them by weights
+    that are only known at the end, each row's are held back until `release`.
+    """
+
+    def __init__(
+        self, heads: Heads, shared: Collection[int], present: Sequence[int], aside: Aside, weighted: bool
+    ) -> None:
+        self._heads = heads
         self._shared = shared
         self._present = present
-        self._hold = hold
-        self._check = check
-        self._owner: dict[int, int] = {}
+        self._aside = aside
+        self._weighted = weighted
         self._held: list[tuple[int, Tensor, Tensor]] = []
+        self._first: dict[int, tuple[int, Tensor]] = {}
 
-    def of(self, row: int, loss: Tensor) -> _HeldBack:
-        """A context around the backward pass of `loss`."""
-        heads = [p for p in leaves(loss) if id(p) not in self._shared] if self._hold or self._check else []
-        if self._check:
-            for p in heads:
-                if self._owner.setdefault(id(p), row) != row:
-                    raise UsageError(
-                        f"a parameter of shape {tuple(p.shape)} is reached by the losses of objectives "
-                        f"{self._present[self._owner[id(p)]]} and {self._present[row]} but is not in shared: its "
-                        "gradients would be added without the method. Add it to shared."
-                    )
-        return _HeldBack(heads if self._hold else [], row, self._held)
+    def look(self, row: int, loss: Tensor) -> list[Tensor] | None:
+        """The leaves outside `shared` that `loss` reaches, kept away from now on; None in a step without a look."""
+        objective = self._present[row]
+        if not self._heads.due(objective) and not self._weighted:
+            return None
+        graph = graph_of(loss)
+        if graph.opaque and self._weighted:
+            raise UsageError(
+                "a reentrant checkpoint hides which parameters it uses, so that those of heads would escape the "
+                "weights of this method: use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
+            )
+        heads = [leaf.tensor for leaf in graph.leaves.values() if id(leaf.tensor) not in self._shared]
+        self._heads.remember(objective, heads)
+        self._aside.take(heads)
+        return heads
 
-    def release(self, weights: Tensor) -> None:
-        """Add each held gradient, times its objective's weight, to `.grad`."""
-        factors = weights.tolist()
-        for row, p, gradient in self._held:
-            if p.grad is None:
-                p.grad = gradient.mul_(factors[row])
-            else:
-                p.grad.add_(gradient, alpha=factors[row])
+    @contextmanager
+    def of(self, row: int, loss: Tensor) -> Iterator[None]:
+        """A context around the backward pass of `loss`.
 
-
-class _HeldBack:
-    """Sets the `.grad` of `parameters` aside while a backward pass runs, and keeps what the pass left there."""
-
-    def __init__(self, parameters: list[Tensor], row: int, held: list[tuple[int, Tensor, Tensor]]) -> None:
-        self._parameters = parameters
-        self._row = row
-        self._held = held
-
-    def __enter__(self) -> None:
-        self._existing = [p.grad for p in self._parameters]
-        for p in self._parameters:
+        Raises:
+            UsageError: a parameter outside `shared` that this loss and another one train.
+        """
+        heads = self.look(row, loss) or []
+        before = [p.grad for p in heads]
+        for p in heads:
             p.grad = None
+        try:
+            yield
+            for p in heads:
+                if p.grad is not None:
+                    self._held.append((row, p, p.grad))
+                    self._check(row, p, p.grad)
+        finally:
+            for p, gradient in zip(heads, before, strict=True):
+                p.grad = gradient
 
-    def __exit__(self, *_: object) -> None:
-        for p, existing in zip(self._parameters, self._existing, strict=True):
-            if p.grad is not None:
-                self._held.append((self._row, p, p.grad))
-            p.grad = existing
+    def release(self, weights: Tensor | None = None) -> None:
+        """Add what was held back to `.grad`: as it is, or times the (m,) weights of the objectives."""
+        factors = None if weights is None else weights.tolist()
+        for row, p, gradient in self._held:
+            if factors is not None:
+                gradient.mul_(factors[row])
+            p.grad = gradient if p.grad is None else added(p.grad, gradient)
+
+    def _check(self, row: int, p: Tensor, gradient: Tensor) -> None:
+        """Two objectives train `p`; gradients of zero, as of heads whose outputs are stacked, are none."""
+        first, theirs = self._first.setdefault(id(p), (row, gradient))
+        if first == row or not isinstance(p, Parameter) or not _moves(gradient):
+            return
+        if not _moves(theirs):
+            self._first[id(p)] = row, gradient
+            return
+        raise UsageError(
+            f"{described(p)} is reached by the losses of objectives {self._present[first]} and {self._present[row]} "
+            "but is not in shared: its gradients would be added without the method. If both are to train it, add it "
+            "to shared. If it is the head of one, its output enters the other's loss: torch.compile of trunk and "
+            "heads together, or DistributedDataParallel, may do that too. Then compile the encoder alone."
+        )
 
 
-def leaves(loss: Tensor) -> list[Tensor]:
-    """The leaf tensors that the graph of `loss` accumulates gradients into."""
-    seen: set[Any] = set()
-    found = []
-    stack: list[Any] = [loss.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            found.append(leaf)
-        stack.extend(next_node for next_node, _ in node.next_functions)
-    return found
+def _moves(gradient: Tensor) -> bool:
+    """Whether a gradient is finite and not zero everywhere."""
+    values = gradient._values() if gradient.is_sparse else gradient
+    return bool(torch.isfinite(values).all()) and bool(values.any())

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from mtlbench.engine.aside import Aside
+
 # Columns per block. Groups are padded to whole blocks so that one batched product serves every granularity.
 _BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)
 _PADDING_SHARE = 0.02
@@ -57,6 +59,9 @@ class Jacobian:
         self._group_of_block = torch.repeat_interleave(torch.tensor(blocks)).to(self.device)
         starts = [a + offset for (a, _), group in zip(self._spans, groups, strict=True) for offset in _offsets(group)]
         self._places = list(zip(starts, self.parameters, strict=True))
+        # Those of p, where it is dense: channels_last stays channels_last.
+        self._strides = [torch.empty_like(p, device="meta").stride() for p in self.parameters]
+        self._hooks = [self._hook(index) for index in range(len(self.parameters))]
         self._buffer = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
         self._rows: list[list[Tensor]] = []
         self._update = torch.zeros(self.width, dtype=wide, device=self.device)
@@ -68,32 +73,36 @@ class Jacobian:
     def filling(self, rows: int) -> Iterator[Jacobian]:
         """While open, gradients of the shared parameters land in the row chosen by `start_row`.
 
-        The parameters' `.grad` is set aside and put back at the end, whatever happens.
+        The parameters' `.grad` and users' hooks on it are kept away and put back at the end, whatever happens.
         """
         self.reserve(rows)
-        existing = [p.grad for p in self.parameters]
+        aside = Aside()
+        aside.take(self.parameters)
         handles = []
         try:
-            for index, p in enumerate(self.parameters):
-                p.grad = None
-                handles.append(p.register_post_accumulate_grad_hook(self._hook(index)))
+            for p, hook in zip(self.parameters, self._hooks, strict=True):
+                handles.append(p.register_post_accumulate_grad_hook(hook))
             yield self
         finally:
             for handle in handles:
                 handle.remove()
-            for p, grad in zip(self.parameters, existing, strict=True):
-                p.grad = grad
+            aside.put_back()
 
     def start_row(self, row: int) -> None:
         """Direct the next backward pass into `row`."""
         self._row = row
         self._reached = [False] * len(self.parameters)
 
-    def end_row(self) -> None:
-        """Put zeros where the backward pass did not reach."""
+    def end_row(self) -> list[bool]:
+        """Put zeros where the backward pass did not reach; whether it did, for every parameter."""
         for reached, view in zip(self._reached, self._rows[self._row], strict=True):
             if not reached:
                 view.zero_()
+        return self._reached
+
+    def row(self, row: int) -> list[Tensor]:
+        """One row, in the shapes of the parameters: views, to be read only."""
+        return self._rows[row]
 
     def set_row(self, row: int, gradients: Sequence[Tensor | None]) -> None:
         """Copy one gradient per parameter into `row`; None is zero. `reserve` all rows before the first."""
@@ -171,7 +180,12 @@ class Jacobian:
             self._rows = [self._views(row) for row in self._buffer]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        return [flat[start : start + p.numel()].view(p.shape) for start, p in self._places]
+        """Shaped as the parameters, with their strides, as optimisers may expect of `.grad`."""
+        first = flat.storage_offset()
+        return [
+            flat.as_strided(p.shape, s, first + start)
+            for (start, p), s in zip(self._places, self._strides, strict=True)
+        ]
 
     def _hook(self, index: int):  # type: ignore[no-untyped-def]
         def store(parameter: Tensor) -> None:

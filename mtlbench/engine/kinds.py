@@ -32,6 +32,10 @@ class Method(nn.Module, ABC):
     """What trains parameters that one objective alone reaches: its `own` loss, or its loss times its weight."""
     separate_models: ClassVar[bool] = False
     """True where every objective trains a model of its own, which only the runner can do."""
+    supports: ClassVar[Collection[int] | None] = None
+    """The numbers of objectives that it can combine in one step, such as `{2}` or `range(2, 9)`; None for any."""
+    per_group: ClassVar[tuple[str, ...]] = ()
+    """The buffers whose first axis is the group, so that state is kept where groups come or go during training."""
 
     generator: torch.Generator
     """The source of everything the method draws; part of its state."""
@@ -65,9 +69,11 @@ class Method(nn.Module, ABC):
         """Fix K and G at the first step, check them at every other, and note which objectives are present.
 
         Raises:
-            UsageError: K or G differ from the first step's.
+            UsageError: K or G differ from the first step's, or a number of objectives that the method does not support.
         """
+        self._require_supported(objectives if present is None else len(present))
         if self.objectives == 0:
+            self._require_supported(objectives)
             self.objectives, self.groups = objectives, groups
             self.start()
         elif (self.objectives, self.groups) != (objectives, groups):
@@ -78,6 +84,36 @@ class Method(nn.Module, ABC):
         chosen = list(range(objectives) if present is None else present)
         if self.present.tolist() != chosen:
             self.present = torch.tensor(chosen, dtype=torch.int64)
+
+    def regroup(self, origin: Sequence[int | None]) -> None:
+        """Go on with other groups: group g was `origin[g]` before, or is new and starts afresh where None.
+
+        Raises:
+            UsageError: state whose shape depends on the groups, and which `per_group` does not name.
+        """
+        before = {**self._buffers, **self._parameters}
+        groups, self.groups = self.groups, len(origin)
+        self.start()
+        for name, old in before.items():
+            new = getattr(self, name)
+            if old is None or new is None or new is old:
+                continue
+            if name in self.per_group:
+                for group, came_from in enumerate(origin):
+                    if came_from is not None:
+                        new[group] = old[came_from]
+            elif new.shape == old.shape:
+                setattr(self, name, old)
+            else:
+                self.groups = groups
+                for restored, value in before.items():
+                    setattr(self, restored, value)
+                raise UsageError(
+                    f"{self.name}: the trainable shared parameters were in {groups} groups and are now in "
+                    f"{len(origin)}, and its state {name} has another shape for each: freeze and unfreeze before "
+                    "training, or within groups; a method that can go on names the buffers with an entry for each "
+                    "group in per_group."
+                )
 
     def begin_bare(self, rows: int, groups: int, present: Sequence[int] | None) -> None:
         """`begin` for a call of the bare mathematics, where K is the number of rows unless some are absent."""
@@ -101,12 +137,20 @@ class Method(nn.Module, ABC):
     @contextmanager
     def only(self, rows: Sequence[int]) -> Iterator[None]:
         """While open, `present` holds only some of the step's rows: the method is asked about these alone."""
+        self._require_supported(len(rows))
         present = self.present
         self.present = present[list(rows)]
         try:
             yield
         finally:
             self.present = present
+
+    def _require_supported(self, count: int) -> None:
+        if self.supports is not None and count not in self.supports:
+            known = sorted(self.supports)
+            dense = known == list(range(known[0], known[-1] + 1)) and len(known) > 2
+            allowed = f"{known[0]} to {known[-1]}" if dense else " or ".join(map(str, known))
+            raise UsageError(f"{self.name} combines {allowed} objectives, not {count}.")
 
     def get_extra_state(self) -> dict[str, Any]:
         """Generator, K and G, for `state_dict`."""
@@ -184,8 +228,9 @@ class GramianWeighting(Method):
     casting the method therefore leaves its state where it is.
     """
 
-    scope: Literal["shared", "last_layer"] = "shared"
-    """The columns of the Gramian: all shared parameters, or those of the last shared layer only."""
+    scope: str = "shared"
+    """The columns of the Gramian: `shared` for all shared parameters, `last_layer` for those of the last shared layer
+    only, or the name of a layer, of a module or of a parameter."""
 
     @abstractmethod
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""Models that are spread over processes: refused, with what works today."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mtlbench.errors import UsageError
+
+_TODAY = (
+    "Today a step on several processes is: forward and backward(losses) under `with model.no_sync():`, then average "
+    ".grad over the processes. Each process then combines the gradients of its own batch, which is not the "
+    "combination of averaged gradients."
+)
+
+
+def refuse_wrapped(shared: object) -> None:
+    """Raise `UsageError` if `shared` is a module that averages or shards its own gradients, or holds one."""
+    if not isinstance(shared, nn.Module):
+        return
+    for module in shared.modules():
+        if isinstance(module, DistributedDataParallel):
+            raise UsageError(
+                "shared holds a DistributedDataParallel module, which averages gradients before a method could "
+                f"combine them: pass what it wraps, such as shared=model.module.encoder. {_TODAY}"
+            )
+        if _shards(module):
+            raise UsageError(f"shared holds an FSDP module, whose parameters are sharded: {_UNSHARDED}")
+
+
+def refuse_sharded(named: Mapping[str, Tensor]) -> None:
+    """Raise `UsageError` for parameters that are DTensors, of FSDP2 or tensor parallelism."""
+    for name, p in named.items():
+        if type(p).__name__ == "DTensor" or hasattr(p, "_local_tensor"):
+            raise UsageError(f"the shared parameter {name} is a DTensor, spread over processes: {_UNSHARDED}")
+
+
+def refuse_synchronised(parameters: Collection[Tensor]) -> None:
+    """Raise `UsageError` if a module that holds some of these would average their gradients during this step."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    ours = set(map(id, parameters))
+    for module in [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]:
+        if not (isinstance(module, DistributedDataParallel) or _shards(module)):
+            continue
+        if ours.isdisjoint(map(id, module.parameters())):
+            continue
+        if _shards(module):
+            raise UsageError(f"the shared parameters are those of an FSDP module: {_UNSHARDED}")
+        if module.require_backward_grad_sync or module.require_forward_param_sync:
+            raise UsageError(
+                "the shared parameters are those of a DistributedDataParallel module, which averages each gradient "
+                f"over processes on its own, before a method could combine them. {_TODAY}"
+            )
+
+
+_UNSHARDED = f"no method can combine its gradients yet. Keep the model whole on every process. {_TODAY}"
+
+
+def _shards(module: Any) -> bool:
+    return any(cls.__name__ in ("FullyShardedDataParallel", "FSDPModule") for cls in type(module).__mro__)

@@ -1,0 +1,204 @@
+"""The three ways from losses to `.grad`: weigh the losses, weigh them at the last layer, or fill and combine rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtlbench.engine.aside import Aside
+from mtlbench.engine.graph import graph_of
+from mtlbench.engine.heads import HeadsOfStep
+from mtlbench.engine.jacobian import Jacobian
+from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting
+from mtlbench.engine.last_layer import LastLayer
+from mtlbench.engine.losses import Losses, each, explained, run_backward
+from mtlbench.engine.reach import Reach
+from mtlbench.engine.shared import SharedParameters
+from mtlbench.errors import Diverged, UsageError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one call of `Backward` is about."""
+
+    losses: Losses
+    count: int
+    """m, the number of losses."""
+    shared: SharedParameters
+    heads: HeadsOfStep
+    aside: Aside
+    """What passes may overwrite; the caller puts it back after an error, and merges it after success."""
+    treated: Collection[int] | None
+    """The objectives that the method corrects; None for all."""
+
+
+class Outcome(NamedTuple):
+    """What a step has found out."""
+
+    values: Tensor
+    """(m,) the losses, detached."""
+    weights: Tensor | None = None
+    """(G, m)."""
+    gramian: Tensor | None = None
+    """(G, m, m) float64 on the CPU."""
+
+
+def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
+    """One backward pass, seeded with the derivatives of the method's scalar by the losses."""
+    step.aside.take(step.shared.trainable.values())
+    step.aside.take(method.parameters())
+    if isinstance(step.losses, Sequence) or not method.static:
+        kept = list(each(step.losses, step.count))
+        values = torch.stack([loss.detach() for loss in kept])
+        _require_finite_losses(method, values)
+        weights = _derivatives(method, values)
+        for row, loss in enumerate(kept):
+            step.heads.look(row, loss)
+        run_backward(kept, weights.to(values).unbind())
+    else:
+        weights = _derivatives(method, torch.zeros(step.count, dtype=torch.float64))
+        found: list[Tensor] = []
+        for loss in each(step.losses, step.count):
+            row = len(found)
+            step.heads.look(row, loss)
+            run_backward([loss], [weights[row].to(loss)], row=row)
+            found.append(loss.detach())
+            del loss
+        values = torch.stack(found)
+        _require_finite_losses(method, values)
+    _require_finite_gradients(method, step.shared)
+    return Outcome(values, weights.detach()[None])
+
+
+def weigh_at_last_layer(method: GramianWeighting, layer: LastLayer, step: Step, dtype: torch.dtype | None) -> Outcome:
+    """K passes down to the last shared layer, then one pass over the weighted sum."""
+    losses = list(each(step.losses, step.count))
+    learn_order(method, layer, losses)
+    jacobian = layer.jacobian(step.shared.trainable, dtype)
+    jacobian.reserve(len(losses))
+    for row, loss in enumerate(losses):
+        try:
+            gradients = torch.autograd.grad(loss, jacobian.parameters, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            raise explained(error) from error
+        jacobian.set_row(row, gradients)
+    values = torch.stack([loss.detach() for loss in losses])
+    gramian, weights = _answer(method, jacobian.gramian(len(losses)), values, step.treated)
+    step.aside.take(step.shared.trainable.values())
+    for row, loss in enumerate(losses):
+        step.heads.look(row, loss)
+    run_backward(losses, weights[0].to(values).unbind())
+    _require_finite_gradients(method, step.shared)
+    return Outcome(values, weights, gramian)
+
+
+def fill_and_combine(
+    method: GramianWeighting | JacobianAggregator, layer: LastLayer | None, step: Step, jacobian: Jacobian, reach: Reach
+) -> Outcome:
+    """K backward passes into the rows of the Jacobian, then the method's combination of them.
+
+    Args:
+        method: of a kind that needs rows.
+        layer: where the method sees the columns of one layer only.
+        step: what is combined.
+        jacobian: of the trainable shared parameters.
+        reach: told which of them each loss reaches.
+    """
+    m, shared_graph = step.count, isinstance(step.losses, Sequence)
+    present = method.present.tolist()
+    found: list[Tensor] = []
+    with jacobian.filling(m):
+        for loss in each(step.losses, m):
+            row = len(found)
+            if layer is not None and not layer.knows(present[row]):
+                layer.note(present[row], graph_of(loss))
+            jacobian.start_row(row)
+            with step.heads.of(row, loss):
+                run_backward([loss], retain_graph=shared_graph and row < m - 1, row=0 if shared_graph else row)
+            reached = jacobian.end_row()
+            if not reach.settled:
+                reach.note(present[row], reached, jacobian.row(row))
+            found.append(loss.detach())
+            del loss
+    values = torch.stack(found)
+    if not reach.settled:
+        reach.tell()
+    if isinstance(method, JacobianAggregator):
+        host = torch.cat([values.double(), jacobian.row_sums(m)]).cpu()
+        method.require_finite("loss", host[:m])
+        method.require_finite("sum of the gradient", host[m:])
+        with torch.autocast(jacobian.device.type, enabled=False):
+            rows = method.treated_rows(step.treated)
+            jacobian.add([_aggregated(method, columns, rows) for columns in jacobian.columns(m)])
+        step.heads.release()
+        return Outcome(values)
+    columns = None if layer is None else layer.choose(step.shared.trainable)
+    gramian, weights = _answer(method, jacobian.gramian(m, columns), values, step.treated)
+    jacobian.combine(weights.to(jacobian.device))
+    step.heads.release(weights.mean(0) if method.heads == "weighted" else None)
+    return Outcome(values, weights, gramian)
+
+
+def learn_order(method: GramianWeighting, layer: LastLayer, losses: Sequence[Tensor]) -> None:
+    """Let the choice of the last layer see the graphs of objectives that it has not seen."""
+    for objective, loss in zip(method.present.tolist(), losses, strict=True):
+        if not layer.knows(objective):
+            layer.note(objective, graph_of(loss))
+
+
+def _answer(
+    method: GramianWeighting, gramian: Tensor, values: Tensor, treated: Collection[int] | None
+) -> tuple[Tensor, Tensor]:
+    """The Gramian, and the method's weights (G, m) float64 on the CPU, after the step's one copy to the host."""
+    host = torch.cat([gramian.flatten(), values.double()]).cpu()
+    table = host[: gramian.numel()].view(gramian.shape)
+    return table, method.checked_weigh(table, host[gramian.numel() :], treated)
+
+
+def _derivatives(method: LossWeighting, values: Tensor) -> Tensor:
+    """(m,) weights of the losses; the method's own parameters get their gradients on the way."""
+    with torch.enable_grad():
+        leaf = values.clone().requires_grad_()
+        method.scalarize(leaf).backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def _require_finite_losses(method: LossWeighting, values: Tensor) -> None:
+    method.require_finite("loss", values.detach().cpu())
+
+
+def _require_finite_gradients(method: LossWeighting | GramianWeighting, shared: SharedParameters) -> None:
+    gradients = {name: p.grad for name, p in shared.trainable.items() if p.grad is not None}
+    if not gradients:
+        return
+    values = [g._values() if g.is_sparse else g for g in gradients.values()]
+    largest = torch.stack([torch.linalg.vector_norm(g, torch.inf).double() for g in values if g.numel()])
+    if bool(torch.isfinite(largest).all()):
+        return
+    name = next(name for name, g in gradients.items() if not bool(torch.isfinite(g.to_dense()).all()))
+    raise Diverged(
+        f"{method.name}: the gradient of the weighted losses by {name} is not finite; lower the learning rate or check "
+        "the data."
+    )
+
+
+def _aggregated(method: JacobianAggregator, columns: Tensor, treated: list[int] | None) -> Tensor:
+    """The update of one group: the method's answer for the treated rows, plus the others as they are."""
+    if treated is not None:
+        others = columns[[row for row in range(len(columns)) if row not in treated]].sum(0)
+        if not treated:
+            return others
+        with method.only(treated):
+            return others + _aggregated(method, columns[treated], None)
+    update = method.aggregate(columns)
+    if update.shape != columns.shape[1:]:
+        raise UsageError(
+            f"{method.name}: aggregate answered a tensor of shape {tuple(update.shape)} for a Jacobian of shape "
+            f"{tuple(columns.shape)}; the update has one number for each column."
+        )
+    return update
