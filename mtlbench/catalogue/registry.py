@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, NoReturn, TypeVar, cast, get_args
 
 from mtlbench.errors import UsageError, unknown
 
@@ -21,6 +22,8 @@ T = TypeVar("T", bound=type)
 Role = Literal["method", "baseline", "reference", "static"]
 """What a method is to the others: one of those compared, the one that all are compared with, the separate models that
 are the base of Delta-m and are not ranked, or a fixed weighting whose settings trace the trade-off."""
+LONGEST_NAME = 60
+"""Characters; folders of results are called by it."""
 _ONLY_ONE: tuple[Role, ...] = ("baseline", "reference")
 
 
@@ -85,7 +88,8 @@ class Registry:
         entry = self.entry(name)
         if entry.cls is None and not entry.error:
             try:
-                importlib.import_module(f"{self.package}.{name}")
+                with _imported():
+                    importlib.import_module(f"{self.package}.{name}")
             except UsageError:
                 raise
             except Exception as error:
@@ -169,7 +173,8 @@ class Registry:
             return
         entry = entries[point.name] = Registered(point.name, origin)
         try:
-            point.load()
+            with _imported():
+                point.load()
         except Exception as error:
             entry.error = _reason(error)
         else:
@@ -205,7 +210,8 @@ def load_plugin(file: str | Path) -> None:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with _imported():
+                spec.loader.exec_module(module)
         except BaseException:
             for registry, names in before.items():
                 registry._entries = {n: entry for n, entry in registry.entries().items() if n in names}
@@ -227,6 +233,33 @@ def role(method: str) -> Role:
 def holder(role: Literal["baseline", "reference"]) -> str:
     """The name of the one method with this role."""
     return next(name for name, entry in methods.entries().items() if entry.role == role)
+
+
+@contextlib.contextmanager
+def _imported() -> Iterator[None]:
+    """Import code of others: what would end the program, `os._exit` included, is an error like any other.
+
+    Raises:
+        ImportError: the code left with an exception that is no `Exception` and no Ctrl-C.
+    """
+    process, leave = os.getpid(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child that was forked meanwhile ends as it always does
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except SystemExit as error:
+        raise ImportError(f"it ends the program when it is imported, with exit status {error.code!r}") from error
+    except BaseException as error:
+        raise ImportError(f"it raises {_reason(error)} when it is imported") from error
+    finally:
+        os._exit = leave
 
 
 def register_method(name: str, *, paper: str = "", role: Role = "method") -> Callable[[T], T]:
@@ -299,8 +332,11 @@ def _called(call: ast.Call) -> str:
 
 
 def _check_name(kind: str, name: str) -> None:
-    if not name.isidentifier():
-        raise UsageError(f"{name!r} is no name for a {kind}: use letters, digits and underscores, such as 'my_{kind}'.")
+    if not name.isidentifier() or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"{name[:LONGEST_NAME]!r} is no name for a {kind}: use at most {LONGEST_NAME} letters, digits and "
+            f"underscores, such as 'my_{kind}'."
+        )
 
 
 def _origin(cls: type) -> str:

@@ -1,6 +1,7 @@
 """Names to methods: lazy, by file name; plug-ins; what is broken or taken stops nothing else."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import textwrap
@@ -168,6 +169,32 @@ def test_a_broken_plug_in_is_named_with_its_error_and_stops_nothing_else(tmp_pat
     assert registry.broken_plugins == {}
 
 
+ENDINGS = {
+    "import sys; sys.exit()": "it ends the program when it is imported, with exit status None",
+    "raise SystemExit(3)": "it ends the program when it is imported, with exit status 3",
+    "import os; os._exit(0)": "it ends the program when it is imported, with exit status 0",
+    "from os import _exit; _exit(1)": "it ends the program when it is imported, with exit status 1",
+    "raise GeneratorExit": "it raises GeneratorExit:  when it is imported",
+}
+
+
+@pytest.mark.parametrize("body", ENDINGS)
+def test_a_plug_in_that_ends_the_program_is_refused_and_the_program_goes_on(tmp_path, body):
+    end = os._exit
+    with pytest.raises(UsageError, match=rf"The plug-in .*bad\.py cannot be used: ImportError: {ENDINGS[body]}"):
+        registry.load_plugin(plugin(tmp_path, "bad", body))
+    assert os._exit is end
+
+
+def test_a_plug_in_may_fork_and_ctrl_c_while_it_is_imported_is_ctrl_c(tmp_path):
+    registry.load_plugin(
+        plugin(tmp_path, "forks", "import os\npid = os.fork() or os._exit(5)\nstatus = os.waitpid(pid, 0)[1]")
+    )
+    assert os.waitstatus_to_exitcode(sys.modules["mtlbench_plugin_forks"].status) == 5
+    with pytest.raises(KeyboardInterrupt):
+        registry.load_plugin(plugin(tmp_path, "stopped", "raise KeyboardInterrupt"))
+
+
 def test_a_plug_in_that_fails_half_way_leaves_nothing_registered(tmp_path):
     file = plugin(tmp_path, "half", DOUBLE.format(name="double") + "\n    raise RuntimeError('half way')\n")
     known = set(registry.methods.entries())
@@ -230,9 +257,9 @@ def test_a_class_without_a_file_may_be_registered_again():
         assert mtlbench.method("typed").factor == factor
 
 
-@pytest.mark.parametrize("name", ["my-method", "two words", "", "a.b"])
+@pytest.mark.parametrize("name", ["my-method", "two words", "", "a.b", "../a", "a" * 300])
 def test_what_is_no_identifier_is_no_name(name):
-    with pytest.raises(UsageError, match="is no name for a method: use letters, digits and underscores"):
+    with pytest.raises(UsageError, match="is no name for a method: use at most 60 letters, digits and underscores"):
         mtlbench.register_method(name)
     with pytest.raises(UsageError, match="is no name for a task"):
         mtlbench.register_task(name)
@@ -287,12 +314,14 @@ def test_entry_points_of_installed_packages_are_entries_and_broken_ones_are_name
     points = [
         entry_point(tmp_path, "installed", "room_of_methods_x", DOUBLE.format(name="installed")),
         entry_point(tmp_path, "broken", "room_of_methods_y", "1 / 0"),
+        entry_point(tmp_path, "ending", "room_of_methods_v", "import sys; sys.exit(0)"),
         entry_point(tmp_path, "misnamed", "room_of_methods_z", DOUBLE.format(name="else_where")),
         entry_point(tmp_path, "builtin", "room_of_methods_w", DOUBLE.format(name="builtin")),
     ]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points if group == "room_of_methods" else [])
     assert mtlbench.method("installed").factor == 2.0
     assert known.entry("broken").error == "ZeroDivisionError: division by zero"
+    assert known.entry("ending").error == "ImportError: " + ENDINGS["raise SystemExit(3)"].replace("3", "0")
     assert "registers no method called 'misnamed'" in known.entry("misnamed").error
     clash = next(entry for key, entry in known.entries().items() if key.startswith("builtin ("))
     assert "'builtin' is taken twice" in clash.error
