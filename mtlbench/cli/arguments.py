@@ -38,7 +38,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     """The parser that has the help of all commands, and that of each."""
     whole = _described(
         argparse.ArgumentParser(prog="mtlbench", formatter_class=argparse.RawDescriptionHelpFormatter),
-        "A benchmark suite for multi-task optimisation: verified methods, honest statistics, cost beside score.",
+        "A benchmark suite for multi-task optimisation:\nverified methods, honest statistics, cost beside score.",
         "",
     )
     whole.add_argument("--version", action="version", version=f"mtlbench {__version__}")

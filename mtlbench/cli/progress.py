@@ -1,112 +1,200 @@
-"""What the terminal shows while cells train, and how tables look there."""
+"""What is shown while cells train: bars with time left, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
-if TYPE_CHECKING:
-    from mtlbench.running.events import Event
+from mtlbench.cells.cell import Cell
+from mtlbench.cli.console import safe, warn
+from mtlbench.running.events import Ended, Event, Noticed, Outcome, Progressed, Resumed, Started, Waiting, Warned
+from mtlbench.running.reports import Progress as Report
 
-
-_LINE_SECONDS = 30.0
-"""Between two lines on one cell that tell scores, where there is no terminal."""
+_LONG_SECONDS = 30.0
+"""A cell that has trained for so long gets a line for every epoch, where there is no terminal."""
+_LINE_SECONDS = 5.0
+"""Between two such lines on one cell, at least."""
 _QUIET_SECONDS = 300.0
-"""Until a line tells how far a cell is that has no new scores."""
+"""Until a line tells how far a cell is within an epoch."""
+
+_COLOURS = {"finished": "green", "skipped": "dim", "interrupted": "yellow"}
+"""Of the ends that are no failures."""
 
 
 class Reporter:
-    """Turns the events of a run into progress bars, or into plain lines where there is no terminal."""
+    """Takes up the events of a run and tells of them; of failures alone where `quiet`."""
 
     def __init__(self, console: Console, cells: int, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
         self._cells = cells
         self._done = 0
-        self._steps: dict[str, tuple[int, int]] = {}
-        self._bars: dict[str, TaskID] = {}
-        self._last_line: dict[str, float] = {}
-        self._progress: Progress | None = None
-        if console.is_terminal and not quiet:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[scores]}", style="cyan"),
-                console=console,
-                transient=True,
-            )
-            self._all = self._progress.add_task("all cells", total=cells, scores="")
+        self._bars = _Bars(console, cells) if console.is_terminal and not quiet else None
+        self._lines = _Lines()
 
     def __enter__(self) -> Self:
-        if self._progress:
-            self._progress.start()
+        if self._bars:
+            self._bars.progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress:
-            self._progress.stop()
+        if self._bars:
+            self._bars.progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Take up one event of the launcher."""
-        name = escape(event.cell.name)
-        if event.kind == "end":
-            self._end(event, name)
-        elif event.kind == "warning":
-            self._console.print(f"[yellow]warning[/]: {escape(event.message)}", highlight=False)
-        elif event.kind == "notice":
-            self._line(f"[dim]note      {escape(event.message)}[/]")
-        elif event.kind == "progress":
-            self._advance(event, name)
-        elif event.kind == "waiting":
-            self._line(f"waiting   {name}: {event.message}")
-        elif event.kind == "resume" or not self._progress:
-            self._line(f"{'resuming' if event.kind == 'resume' else 'training':9} {name}")
+        name = safe(event.cell.name)
+        match event:
+            case Ended():
+                self._end(event.outcome, name)
+            case Warned():
+                warn(self._console, [event.message])
+            case Noticed():
+                self._say(f"[dim]note      {safe(event.message)}[/]")
+            case Waiting():
+                self._say(f"waiting   {name}: another process is training it")
+            case Started() | Resumed():
+                self._start(event, name)
+            case Progressed():
+                self._advance(event, name)
 
-    def _end(self, event: Event, name: str) -> None:
-        assert event.outcome is not None
+    def _start(self, event: Started | Resumed, name: str) -> None:
+        if isinstance(event, Resumed):
+            self._say(f"resuming  {name}")
+        elif not self._bars:
+            self._say(f"training  {name}")
+        if self._bars:
+            self._bars.start(event.cell, name)
+
+    def _advance(self, event: Progressed, name: str) -> None:
+        if self._bars:
+            self._bars.advance(event.cell, event.progress)
+        elif told := self._lines.due(event.cell, event.progress):
+            self._say(f"          {name}: {told}")
+
+    def _end(self, outcome: Outcome, name: str) -> None:
         self._done += 1
-        status, reason = event.outcome.status, escape(event.outcome.reason)
-        colour = {"finished": "green", "skipped": "dim", "interrupted": "yellow"}.get(status, "red")
-        text = f"[{colour}]{status:9}[/] {name}{f': {reason}' if reason else ''} [dim]({self._done}/{self._cells})[/]"
-        if status not in ("finished", "skipped", "interrupted") and self._quiet:
-            self._console.print(text, highlight=False, soft_wrap=True)
-        self._line(text)
-        if self._progress:
-            bar = self._bars.pop(event.cell.id, None)
-            if bar is not None:
-                self._progress.remove_task(bar)
-            self._steps.pop(event.cell.id, None)
-            self._progress.update(self._all, completed=self._done)
+        reason = f": {safe(outcome.reason)}" if outcome.reason else ""
+        text = f"[{_COLOURS.get(outcome.status, 'red')}]{outcome.status:9}[/] {name}{reason}"
+        self._say(f"{text} [dim]({self._done}/{self._cells})[/]", always=outcome.status not in _COLOURS)
+        if self._bars:
+            self._bars.end(outcome.cell, self._done)
 
-    def _advance(self, event: Event, name: str) -> None:
-        scores = "  ".join(f"{escape(k)} {v:.2f}" for k, v in event.scores.items())
-        if self._progress:
-            if event.cell.id not in self._bars:
-                self._bars[event.cell.id] = self._progress.add_task(name, total=event.total_steps, scores="")
-            bar = self._bars[event.cell.id]
-            self._progress.update(bar, completed=event.step)
-            if scores:
-                self._progress.update(bar, scores=f"val {scores}")
-            self._steps[event.cell.id] = (event.step, event.total_steps)
-            partial = sum(step / total for step, total in self._steps.values())
-            self._progress.update(self._all, completed=self._done + partial)
-            return
+    def _say(self, text: str, always: bool = False) -> None:
+        if always or not self._quiet:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+
+class _Bars:
+    """A bar for all cells, and one for each that trains."""
+
+    def __init__(self, console: Console, cells: int) -> None:
+        self.progress = _Stacked(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[told]}", style="cyan", table_column=Column(overflow="fold")),
+            console=console,
+            transient=True,
+        )
+        self._done = 0
+        self._all = self.progress.add_task("", total=cells, told="all cells: checking that they can be trained")
+        self._bars: dict[str, TaskID] = {}
+        self._shares: dict[str, float] = {}
+        self._scores: dict[str, str] = {}
+
+    def start(self, cell: Cell, name: str) -> None:
+        self._bars[cell.id] = self.progress.add_task(name, total=None, told="loading torch, data and model")
+        self._count()
+
+    def advance(self, cell: Cell, report: Report) -> None:
+        bar = self._bars[cell.id]
+        doing = "" if cell.id in self._shares else "first steps"
+        if report.scores:
+            self._scores[cell.id] = f"val {_scores(report)}"
+        elif not doing and _position(cell, report).evaluates:
+            doing = "evaluating"
+        told = "  ".join(part for part in (doing, self._scores.get(cell.id, "")) if part)
+        self.progress.update(bar, completed=report.step, total=report.total_steps, told=told)
+        self._shares[cell.id] = report.step / report.total_steps
+        self._count()
+
+    def end(self, cell: Cell, done: int) -> None:
+        self._done = done
+        if (bar := self._bars.pop(cell.id, None)) is not None:
+            self.progress.remove_task(bar)
+        self._shares.pop(cell.id, None)
+        self._count()
+
+    def _count(self) -> None:
+        self.progress.update(self._all, completed=self._done + sum(self._shares.values()), told="all cells")
+
+
+class _Stacked(Progress):
+    """Each bar below the name of what it is of, so that neither is cut at 80 columns."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The lines, from the top."""
+        for task in self.tasks:
+            if task.description:
+                yield task.description
+            yield Padding(self.make_tasks_table([task]), (0, 0, 0, 2 if task.description else 0))
+
+
+class _Lines:
+    """Decides when a cell is worth a further line."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._last_epoch: dict[str, float] = {}
+
+    def due(self, cell: Cell, report: Report) -> str:
+        """What to say of the cell now, or nothing."""
         now = time.monotonic()
-        silence = now - self._last_line.setdefault(event.cell.id, now)
-        if silence > (_LINE_SECONDS if scores else _QUIET_SECONDS):
-            self._last_line[event.cell.id] = now
-            told = f", val {scores}" if scores else ""
-            self._line(f"          {name}: step {event.step} of {event.total_steps}{told}")
+        first = self._first.setdefault(cell.id, now)
+        position = _position(cell, report)
+        ended = bool(report.scores) or (position.epoch_ends and not position.evaluates)
+        if ended and now - first > _LONG_SECONDS and now - self._last_epoch.get(cell.id, first) > _LINE_SECONDS:
+            self._last_epoch[cell.id] = now
+            told = f"epoch {position.epoch} of {cell.protocol.epochs}"
+            told += f", val {_scores(report)}" if report.scores else ""
+        elif now - self._last.get(cell.id, first) > _QUIET_SECONDS:
+            told = f"step {report.step} of {report.total_steps}"
+        else:
+            return ""
+        self._last[cell.id] = now
+        return told
 
-    def _line(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(text, highlight=False, soft_wrap=True)
+
+@dataclass(frozen=True)
+class _Position:
+    """Where a report stands in the protocol."""
+
+    epoch: int
+    """How many are complete."""
+    epoch_ends: bool
+    """Whether one has just become so."""
+    evaluates: bool
+    """Whether an evaluation comes now, if it has not been."""
+
+
+def _position(cell: Cell, report: Report) -> _Position:
+    protocol = cell.protocol
+    epoch, within = divmod(report.step, max(1, report.total_steps // protocol.epochs))
+    ends = not within and epoch > 0
+    return _Position(epoch, ends, ends and (epoch % protocol.evaluate_every == 0 or epoch == protocol.epochs))
+
+
+def _scores(report: Report) -> str:
+    return "  ".join(f"{safe(name)} {value:.2f}" for name, value in report.scores.items())

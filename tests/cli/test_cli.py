@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,37 +147,6 @@ def test_quiet_prints_nothing_on_success_and_failures_only(command: Callable[...
     assert failed.code == 1
     assert "the fifth step" in failed.output
     assert "plain" not in failed.output
-
-
-def test_on_a_terminal_a_run_shows_a_progress_bar_with_time_left(tiny: Path, tmp_path: Path) -> None:
-    controller, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40", "TINY_PAUSE": "0.03"}
-    process = subprocess.Popen(
-        [MTLBENCH, "run", "--plugin", tiny, "method=uniform", "task=tiny"],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        cwd=tmp_path,
-        env=environment,
-    )
-    os.close(terminal)
-    seen = b""
-    while True:
-        try:
-            part = os.read(controller, 65536)
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(controller)
-    assert process.wait() == 0
-    text = seen.decode()
-    assert "━" in text  # the bar
-    assert "/24" in text  # steps
-    assert "all cells" in text
-    assert "00:0" in text  # time left
-    assert len(files(tmp_path, "record.json")) == 1
 
 
 def test_output_into_a_closed_pipe_is_no_error(two_rows: Path, tmp_path: Path) -> None:
