@@ -147,8 +147,20 @@ def needed(task: str, variant: str) -> list[DataSet]:
 
 
 def find(dataset: DataSet, name: str, root: Path | None) -> Path | None:
-    """Where the file `name` of `dataset` lies below `root`, plain or with `.gz`; None if nowhere."""
-    return next((path for path in _candidates(dataset, name, root) if path.is_file()), None)
+    """Where the file `name` of `dataset` lies below `root`, plain or with `.gz`; None if nowhere.
+
+    Only regular files count: a pipe or a device of that name may never end.
+
+    Raises:
+        UsageError: a folder on the way may not be looked into, or a name is too long for the file system.
+    """
+    for path in _candidates(dataset, name, root):
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            raise UsageError(f"{path} cannot be looked for: {error.strerror}. Choose another data_root.") from error
+    return None
 
 
 def locate(dataset: DataSet, name: str, root: Path | None, wanted_by: str) -> Path:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
 import http.client
 import os
+import re
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -22,9 +25,15 @@ from mtlbench.errors import UsageError
 CHUNK = 1 << 18
 TIMEOUT = 30.0
 """Seconds without a byte after which a download counts as failed."""
+STALL, SLOWEST = 60.0, 1000
+"""Seconds over which fewer bytes a second than this count as failed too: a server may send a byte now and then."""
+LARGEST = 1 << 34
+"""Bytes of a download whose size is not declared; of another one, twice the declared size."""
+LONGEST_ANSWER = 200
+"""Characters of a server's words that a message shows."""
 
 State = Literal["missing", "present", "verified", "corrupt"]
-Progress = Callable[["DataFile", int, int | None], None]
+Received = Callable[["DataFile", int, int | None], None]
 """Called during a download with the file, the bytes received so far and the bytes in all (None: unknown)."""
 
 
@@ -52,7 +61,7 @@ def verify(dataset: DataSet, root: Path | None) -> list[FileState]:
     return [_verified(file, find(dataset, file.name, root)) for file in dataset.files]
 
 
-def fetch(dataset: DataSet, root: Path | None, progress: Progress | None = None) -> list[Path]:
+def fetch(dataset: DataSet, root: Path | None, received: Received | None = None) -> list[Path]:
     """Download the files of `dataset` that are missing or corrupt below `root`; returns those it wrote.
 
     A file is written beside its place under another name, compared with its checksum and then renamed, so
@@ -71,7 +80,7 @@ def fetch(dataset: DataSet, root: Path | None, progress: Progress | None = None)
     for file in dataset.files:
         if _verified(file, find(dataset, file.name, root)).state in ("missing", "corrupt"):
             target = root / dataset.folders[0] / file.name
-            _fetch_file(dataset, file, target, progress)
+            _fetch_file(dataset, file, target, received)
             written.append(target)
     return written
 
@@ -91,10 +100,12 @@ def _verified(file: DataFile, path: Path | None) -> FileState:
             digest = hashlib.file_digest(stream, algorithm).hexdigest()
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return FileState(file, "corrupt", path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
     return FileState(file, "verified" if digest == expected else "corrupt", path)
 
 
-def _fetch_file(dataset: DataSet, file: DataFile, target: Path, progress: Progress | None) -> None:
+def _fetch_file(dataset: DataSet, file: DataFile, target: Path, received: Received | None) -> None:
     if not file.urls:
         raise UsageError(
             f"{file.name} of {dataset.title} cannot be downloaded by a command: get it from {dataset.source} "
@@ -102,52 +113,109 @@ def _fetch_file(dataset: DataSet, file: DataFile, target: Path, progress: Progre
         )
     failures = []
     for url in file.urls:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        except OSError as error:
-            raise UsageError(f"{target} cannot be written: {error}. Choose another data_root.") from error
-        try:
-            with os.fdopen(descriptor, "wb") as out:
-                failure = _download(url, file, out, progress)
+        with _folder(target.parent), _beside(target) as temporary:
+            with temporary.open("wb") as out:
+                failure = _download(url, file, out, received)
             if not failure:
-                Path(temporary).chmod(0o644)  # mkstemp makes it readable by its owner alone
-                Path(temporary).replace(target)
+                temporary.replace(target)
                 return
-        finally:
-            Path(temporary).unlink(missing_ok=True)
         failures.append(f"  {url}: {failure}")
+    kept = f"; {target} is left as it was" if target.exists() else ""
     raise UsageError(
-        f"{file.name} of {dataset.title} could not be downloaded; {target} is left as it was. Tried\n"
+        f"{file.name} of {dataset.title} could not be downloaded{kept}. Tried\n"
         + "\n".join(failures)
         + f"\nTry again later, or get it from {dataset.source} on a machine with a connection, save it as "
         f"{target} and run `mtlbench data verify`."
     )
 
 
-def _download(url: str, file: DataFile, out: IO[bytes], progress: Progress | None) -> str:
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """A folder to write in; what was made of it goes again if it is empty in the end."""
+    made = []
+    try:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """An empty file beside `target`, removed if it is still there in the end."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(descriptor)
+    try:
+        Path(name).chmod(0o644)  # mkstemp makes it readable by its owner alone
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be written: {error.strerror or error}. Choose another data_root.")
+
+
+def _download(url: str, file: DataFile, out: IO[bytes], received: Received | None) -> str:
     """Copy `url` to `out`; the reason why it is not the declared file, or an empty string."""
     algorithm, expected = file.checksum
     digest, done = hashlib.new(algorithm), 0
+    most = 2 * file.size if file.size else LARGEST
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length")
-            total = int(length) if length else file.size
-            while chunk := response.read(CHUNK):
+            if length is not None and not re.fullmatch("[0-9]{1,18}", length):
+                return f"the server says that it has {_shown(length)} bytes, which is no number"
+            total = int(length) if length is not None else None
+            if total is not None and total > most:
+                return f"the server has {total} bytes of it, and it is at most {most}"
+            slow = _Slow()
+            while chunk := response.read1(CHUNK):
                 out.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
-                if progress:
-                    progress(file, done, total)
+                if done > most:
+                    return f"the server sent more than {most} bytes, and it is less"
+                if slow(done):
+                    return f"the server had sent {done} bytes when less than {SLOWEST} a second came for {STALL:.0f} s"
+                if received:
+                    received(file, done, total if total is not None else file.size)
             out.flush()
     except urllib.error.HTTPError as error:
-        return f"the server answered {error.code} {error.reason}"
+        return f"the server answered {error.code} {_shown(str(error.reason))}"
     except urllib.error.URLError as error:
-        return f"the server cannot be reached ({error.reason})"
+        return f"the server cannot be reached ({_shown(str(error.reason))})"
     except (OSError, http.client.HTTPException) as error:
-        return f"it broke off after {done} bytes ({error or type(error).__name__})"
-    if length and done < int(length):
-        return f"the connection ended after {done} of {length} bytes"
+        return f"it broke off after {done} bytes ({_shown(str(error)) or type(error).__name__})"
+    except ValueError as error:
+        return f"that is no address ({_shown(str(error))})"
+    if total is not None and done < total:
+        return f"the connection ended after {done} of {total} bytes"
     if digest.hexdigest() != expected:
         return f"its {algorithm} is {digest.hexdigest()} and should be {expected}"
     return ""
+
+
+class _Slow:
+    """Whether too little came over the last STALL seconds; called with the bytes so far."""
+
+    def __init__(self) -> None:
+        self._since, self._done = time.monotonic(), 0
+
+    def __call__(self, done: int) -> bool:
+        passed = time.monotonic() - self._since
+        if passed < STALL:
+            return False
+        slow = done - self._done < SLOWEST * passed
+        self._since, self._done = time.monotonic(), done
+        return slow
+
+
+def _shown(text: str) -> str:
+    """What a server wrote, short and without control characters."""
+    return "".join(c for c in text[:LONGEST_ANSWER] if c.isprintable())

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pydantic
@@ -50,21 +51,34 @@ def states(found):
 
 
 @contextlib.contextmanager
-def server(cut=False):
-    """An HTTP server on this machine that has the toy set; `cut` closes each connection halfway."""
+def server(cut=False, length=None, slow=0.0, more=b"", phrase=None):
+    """An HTTP server on this machine that has the toy set.
+
+    Args:
+        cut: close each connection halfway.
+        length: what it says that the length is; an empty one says nothing.
+        slow: seconds between two bytes.
+        more: what it sends behind each file.
+        phrase: what it says with a 404.
+    """
     requests = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             requests.append(self.path)
             content = CONTENT.get(self.path.strip("/"))
-            if content is None:
-                self.send_error(404)
+            if content is None or phrase:
+                self.send_error(404, phrase)
                 return
             self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
+            if length != "":
+                self.send_header("Content-Length", length or str(len(content)))
             self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if cut else content)
+            with contextlib.suppress(OSError):  # the reader has had enough
+                for byte in content if slow else ():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(slow)
+                self.wfile.write(b"" if slow else (content[: len(content) // 2] if cut else content) + more)
 
         def log_message(self, *args):
             pass
@@ -251,6 +265,71 @@ def test_an_unreachable_server_is_named_with_what_to_do_instead(tmp_path):
     assert "https://example.org/toy" in message
     assert str(tmp_path / "toy/raw/images.gz") in message
     assert left_over(tmp_path) == []
+
+
+def everything_below(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def test_a_fetch_that_fails_leaves_no_folder_and_speaks_of_no_file_that_never_was(tmp_path):
+    with server() as (url, _):
+        pass
+    with pytest.raises(UsageError) as caught:
+        fetching.fetch(declared([url]), tmp_path / "new")
+    assert "left as it was" not in str(caught.value)
+    assert everything_below(tmp_path) == []
+    put(tmp_path, images=b"damaged")
+    with pytest.raises(UsageError, match=rf"downloaded; {tmp_path}/toy/raw/images\.gz is left as it was"):
+        fetching.fetch(declared([url]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"length": "abc"}, "the server says that it has abc bytes, which is no number"),
+        ({"length": "-5"}, "it has -5 bytes, which is no number"),
+        ({"length": "9" * 5000}, "it has 9+ bytes, which is no number"),
+        ({"length": "123456789"}, "the server has 123456789 bytes of it, and it is at most [0-9]+"),
+        ({"length": "", "more": b"x" * 50_000}, "sent more than [0-9]+ bytes, and it is less"),
+        ({"phrase": "\x1b[31mred\x9b" + "x" * 3000}, "answered 404 [^\x1b\x9b]{1,199}\n"),
+    ],
+    ids=["letters", "negative", "digits", "large", "endless", "phrase"],
+)
+def test_an_answer_that_no_server_should_give_is_one_clear_reason(tmp_path, answer, reason):
+    with server(**answer) as (url, _), pytest.raises(UsageError, match=reason):
+        fetching.fetch(declared([url]), tmp_path)
+    assert everything_below(tmp_path) == []
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "STALL", 0.3)
+    with server(slow=0.05) as (url, _), pytest.raises(UsageError, match=r"less than 1000 a second came for 0 s"):
+        fetching.fetch(declared([url]), tmp_path)
+    assert everything_below(tmp_path) == []
+
+
+def test_what_is_no_address_is_a_reason_too(tmp_path):
+    with pytest.raises(UsageError, match="that is no address"):
+        fetching.fetch(declared(["http://["]), tmp_path)
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_in_a_data_root_is_no_file_and_never_waited_for(tmp_path):
+    folder = put(tmp_path)
+    (folder / "labels.txt").unlink()
+    os.mkfifo(folder / "labels.txt")
+    assert states(fetching.status(declared(), tmp_path)) == ["present", "missing"]
+    assert states(fetching.verify(declared(), tmp_path)) == ["verified", "missing"]
+    with pytest.raises(DataMissing):
+        data.locate(declared(), "labels.txt", tmp_path, "task/variant")
+
+
+def test_a_data_root_whose_name_is_too_long_is_refused_in_words(tmp_path):
+    with pytest.raises(UsageError, match=r"File name too long\. Choose another data_root"):
+        data.locate(declared(), "labels.txt", tmp_path / ("x" * 300), "task/variant")
+    with pytest.raises(UsageError, match="is no path"):
+        data.data_root("~no_such_user_here/data")
 
 
 def test_fetch_needs_a_root_that_can_be_written_and_an_address(tmp_path):
