@@ -10,7 +10,8 @@ before the update, as the weights start at 1. L_i(0) is the loss of the first st
 
 Conventions of this suite where published implementations differ: the step on w is plain gradient descent, and the
 objective above is divided by Gbar, so that w does not depend on the scale of the gradients; weights stay at least
-1e-3; an objective within a relative 1e-9 of its wanted norm counts as there, with slope 0. In a step without some
+1e-3; an objective within a relative 1e-9 of its wanted norm counts as there, with slope 0. The last shared layer is
+that of the last matrix in execution that every objective reaches, with what runs after it. In a step without some
 objectives, w is renormalised over the present ones, to the sum that they had.
 
 Source: Chen et al.
@@ -18,7 +19,7 @@ Source: Chen et al.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -38,7 +39,8 @@ class GradNorm(mtlbench.GramianWeighting):
     Args:
         alpha: how strongly slower objectives are favoured; 0 asks for equal gradient norms.
         lr: step size of the weights.
-        layer: where gradient norms are taken: at the last shared layer, or over all shared parameters.
+        layer: where gradient norms are taken: at the last shared layer (`last`), over all shared parameters (`all`),
+            or at a layer by its name, such as `encoder.fc`.
     """
 
     heads: ClassVar[Heads] = "weighted"
@@ -52,12 +54,13 @@ class GradNorm(mtlbench.GramianWeighting):
         self,
         alpha: Annotated[float, Ge(0), mtlbench.Range(low=0.1, high=3.0)] = 1.5,
         lr: Annotated[float, Gt(0), mtlbench.Range(low=2.5e-3, high=0.25, scale="log")] = 0.025,
-        layer: Literal["last", "all"] = "last",
+        layer: str = "last",
     ) -> None:
         super().__init__()
         self.alpha = alpha
         self.lr = lr
-        self.scope = "last_layer" if layer == "last" else "shared"
+        self.scope = "shared" if layer == "all" else "last_layer"
+        self.layer_name = None if layer in ("last", "all") else layer
         self.register_buffer("weight", torch.empty(0, dtype=torch.float64))
         self.register_buffer("initial_loss", torch.empty(0, dtype=torch.float64))
 

@@ -5,7 +5,8 @@ Convention: the weights sum to 1, so the update is of the size of a MEAN of grad
 heads are trained by alpha-weighted losses too, and under `normalize` alpha is found on normalised gradients but
 applied to the unnormalised ones: `l2` is g/|g|, `loss` is g/L, `loss+` is g/(L |g|). An objective whose gradient is
 zero is at its optimum: it takes all the weight and the update is zero. With several groups, each has its own alpha,
-and the heads take the mean over groups.
+and the heads take the mean over groups; a group that one objective does not reach is therefore never trained, which
+is told once.
 
 The result d satisfies `|d|^2 - <d, g_k> <= 1e-7 |g_k| (|d| + 1e-6 min_j |g_j|)` for every k: a relative duality gap
 of 1e-7 at the optimality condition `<d, g_k> >= |d|^2`. At most 10 K + 100 objectives enter the active
@@ -17,6 +18,7 @@ least squares.
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -48,6 +50,7 @@ class MGDA(mtlbench.GramianWeighting):
     ) -> None:
         super().__init__()
         self.normalize = normalize
+        self._told = False
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """The min-norm weights of each group."""
@@ -56,7 +59,23 @@ class MGDA(mtlbench.GramianWeighting):
                 f"mgda: normalize={self.normalize} divides by the losses, which must be positive; "
                 f"got {losses.tolist()}."
             )
+        self._tell_untrained(gramian.numpy())
         return torch.from_numpy(np.stack([self._weigh_group(g, losses.numpy()) for g in gramian.numpy()]))
+
+    def _tell_untrained(self, gramian: Array) -> None:
+        """Warn, once, of a group in which one objective has no gradient while it has one in others."""
+        if self._told or len(gramian) < 2:
+            return
+        zero = gramian.diagonal(axis1=1, axis2=2) == 0
+        groups, rows = (zero & ~zero.all(0) & ~zero.all(1, keepdims=True)).nonzero()
+        if len(groups):
+            self._told = True
+            warnings.warn(
+                f"mgda: objective {int(self.present[rows[0]])} has a gradient of zero in group {groups[0]} of "
+                f"{len(gramian)} (from 0, see Backward.group_names), and others have one there. The shortest vector "
+                "between them is zero, so that such a group is not trained. With granularity=whole_model it is.",
+                stacklevel=2,
+            )
 
     def _weigh_group(self, gramian: Array, losses: Array) -> Array:
         norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))

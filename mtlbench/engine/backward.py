@@ -265,5 +265,6 @@ class Backward:
 
 def _layer_of(method: Method) -> LastLayer | None:
     """Where a method sees the columns of one layer only."""
-    scope = method.scope if isinstance(method, GramianWeighting) else "shared"
-    return None if scope == "shared" else LastLayer(None if scope == "last_layer" else scope)
+    if isinstance(method, GramianWeighting) and method.scope == "last_layer":
+        return LastLayer(method.layer_name)
+    return None

@@ -148,8 +148,8 @@ class Method(nn.Module, ABC):
     def _require_supported(self, count: int) -> None:
         if self.supports is not None and count not in self.supports:
             known = sorted(self.supports)
-            dense = known == list(range(known[0], known[-1] + 1)) and len(known) > 2
-            allowed = f"{known[0]} to {known[-1]}" if dense else " or ".join(map(str, known))
+            dense = len(known) > 2 and known[-1] - known[0] == len(known) - 1
+            allowed = f"{known[0]} to {known[-1]}" if dense else " or ".join(map(str, known)) or "no number of"
             raise UsageError(f"{self.name} combines {allowed} objectives, not {count}.")
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -228,9 +228,10 @@ class GramianWeighting(Method):
     casting the method therefore leaves its state where it is.
     """
 
-    scope: str = "shared"
-    """The columns of the Gramian: `shared` for all shared parameters, `last_layer` for those of the last shared layer
-    only, or the name of a layer, of a module or of a parameter."""
+    scope: Literal["shared", "last_layer"] = "shared"
+    """The columns of the Gramian: all shared parameters, or those of the last shared layer only."""
+    layer_name: str | None = None
+    """The layer, module or parameter that counts as the last shared layer; None for the last in execution."""
 
     @abstractmethod
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
