@@ -149,6 +149,7 @@ def mean_ranks(scores: ArrayLike, signs: ArrayLike) -> Array:
     """The mean over measures of the ranks among methods: 1 is best, ties share the average of their ranks.
 
     It depends on the pool: adding a method changes the others' ranks, so ranks of different tables do not compare.
+    NaN, no score, comes last.
 
     Args:
         scores: (R, M).
@@ -161,10 +162,11 @@ def mean_ranks(scores: ArrayLike, signs: ArrayLike) -> Array:
 
 
 def average_ranks(values: ArrayLike) -> Array:
-    """Ranks along the last axis, 1 for the smallest; equal values share the average of their ranks."""
+    """Ranks along the last axis, 1 for the smallest; equal values, and all NaN at the end, share their average."""
     x = np.asarray(values, dtype=np.float64)
-    below = (x[..., None, :] < x[..., :, None]).sum(-1)
-    equal = (x[..., None, :] == x[..., :, None]).sum(-1)
+    mine, others = x[..., :, None], x[..., None, :]
+    below = ((others < mine) | (~np.isnan(others) & np.isnan(mine))).sum(-1)
+    equal = ((others == mine) | (np.isnan(others) & np.isnan(mine))).sum(-1)
     return np.asarray(below + (equal + 1) / 2.0)
 
 
@@ -266,10 +268,12 @@ def rank_test(scores: Array) -> float | None:
         scores: (T, R), one number for each task and method.
 
     Returns:
-        None with fewer than 10 tasks or 3 methods: there is no test then.
+        None with fewer than 10 tasks or 3 methods: there is no test then. 1 where all methods tie on every task.
     """
     if len(scores) < RANK_TEST_TASKS or scores.shape[1] < 3:
         return None
+    if (scores == scores[:, :1]).all():
+        return 1.0
     from scipy import stats
 
     return float(stats.friedmanchisquare(*scores.T).pvalue)

@@ -161,6 +161,12 @@ def test_ranks_share_the_average_of_ties_and_follow_the_direction() -> None:
     )
 
 
+def test_no_score_ranks_last() -> None:
+    assert average_ranks([math.nan, 1.0, math.nan, math.inf]).tolist() == [3.5, 1.0, 3.5, 2.0]
+    scores = [[math.nan, 0.3], [80.0, 0.2], [90.0, math.nan]]
+    assert mean_ranks(scores, [1, -1]).tolist() == [2.5, 1.5, 2.0]
+
+
 def test_mean_ranks_depend_on_the_pool() -> None:
     scores = [[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]
     assert mean_ranks(scores[:2], [1, 1]).tolist() == [1.5, 1.5]
@@ -222,6 +228,13 @@ def test_rank_tests_need_ten_tasks() -> None:
     assert p < 0.001
     assert signed_rank_test(scores[:, 0], scores[:, 1]) < 0.001
     assert signed_rank_test(scores[:, 0], scores[:, 0]) == 1.0
+
+
+def test_methods_that_tie_on_every_task_do_not_differ() -> None:
+    tied = np.repeat(generator().standard_normal((12, 1)), 3, axis=1)
+    assert rank_test(tied) == 1.0
+    tied[0, 0] += 1
+    assert rank_test(tied) == pytest.approx(stats.friedmanchisquare(*tied.T).pvalue)
 
 
 # --- search

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -95,25 +94,48 @@ def _epochs(numbers: ArrayLike) -> str:
 
 
 def merit(scores: Array, measures: Sequence[Measure]) -> Array:
-    """One number that ranks points of one task, higher is better; it means nothing across tasks.
+    """One number for each of several candidates, higher is better; it ranks these, and means nothing beside others.
 
-    The mean over objectives of the signed main metric where all objectives have the same one; else the mean of its
-    signed logarithm, on which a change of units has no influence.
+    The mean over objectives of the signed main metric where all objectives have the same one. Else of the signed
+    metric on a scale of relative change, on which a change of units has no influence: the logarithm, under which a
+    score of zero is worse than any where higher is better; and for a metric that some candidate has below zero, or at
+    zero where lower is better, which have no logarithm, the metric over its typical size, the median of its absolute
+    values among the candidates.
 
     Args:
-        scores: (..., M).
+        scores: (N, M), or (M,) of one alone: the evaluations of one run, the trials of one search.
         measures: the M measures.
 
     Returns:
-        (...,).
+        (N,), or () of one alone; -inf where a score is NaN.
     """
     main = [i for i, m in enumerate(measures) if m.main]
     signs = np.array([measures[i].sign for i in main])
     values = scores[..., main]
     if len({measures[i].kind for i in main}) > 1:
+        values = np.stack([_relative(values[..., i], sign) for i, sign in enumerate(signs)], -1)
+    means = np.asarray((values * signs).mean(-1), dtype=np.float64)
+    return np.where(np.isnan(means), -np.inf, means)
+
+
+def _relative(values: Array, sign: float) -> Array:
+    """One metric of the candidates on a scale of relative change; see `merit`."""
+    known = np.asarray(values)[~np.isnan(values)]
+    least = known.min(initial=np.inf)
+    if least > 0 or (least == 0 and sign > 0):
         with np.errstate(divide="ignore"):
-            values = np.log(np.maximum(values, 0.0))
-    return np.asarray((values * signs).mean(-1), dtype=np.float64)
+            return np.asarray(np.log(values))
+    sizes = np.abs(known)
+    return np.asarray(values / (np.median(sizes) or sizes.max() or 1.0))
+
+
+def merits(runs: Sequence[Run], rule: Rule) -> Array:
+    """(N,): the merit of the validation scores that count under `rule`, of N runs that are candidates together."""
+    chosen = [choose(run, rule).val for run in runs]
+    if len({tuple((m.objective, *m.kind, m.main) for m in run.measures) for run in runs}) == 1:
+        return merit(np.array(chosen), runs[0].measures)
+    # No table mixes these; until then each stands alone.
+    return np.array([merit(val, run.measures) for val, run in zip(chosen, runs, strict=True)], dtype=np.float64)
 
 
 def winner(runs: Iterable[Run]) -> Run | None:
@@ -125,13 +147,10 @@ def winner(runs: Iterable[Run]) -> Run | None:
     Returns:
         The run of the trial, or None if there is none.
     """
-
-    def quality(run: Run) -> float:
-        scores = choose(run, Rule.parse(run.cell.protocol["selection"])).val
-        value = float(merit(scores, run.measures))
-        return -math.inf if math.isnan(value) else value
-
-    return max(sorted(runs, key=_index), key=quality, default=None)
+    trials = sorted(runs, key=_index)
+    if not trials:
+        return None
+    return trials[int(merits(trials, Rule.parse(trials[0].cell.protocol["selection"])).argmax())]
 
 
 def _index(run: Run) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtlbench.catalogue import registry
 from mtlbench.record.runs import Array, Run
-from mtlbench.record.selection import Rule, choose, merit
+from mtlbench.record.selection import Rule, choose, merits
 from mtlbench.rendering.table import Role
 from mtlbench.tables.grids import Setting
 
@@ -21,7 +21,7 @@ class Search:
     winner: int
     """Its index among the trials."""
     merit: Array
-    """(N,): the validation merit of each trial (`selection.merit`); -inf where there is no result."""
+    """(N,): the validation merit of each trial (`selection.merits`); -inf where there is no result."""
     scores: Array
     """(N, M): test scores of the trials on the split that is reported; NaN where there is no result."""
     seconds: float = 0.0
@@ -98,8 +98,8 @@ def _search(setting: Setting, rule: Rule, official: Rule, measures: int, budget:
     if tuning is None:
         return None
     judged, scores = np.full(budget, -np.inf), np.full((budget, measures), np.nan)
+    judged[[*setting.trials]] = merits([*setting.trials.values()], official)
     for index, run in setting.trials.items():
-        judged[index] = float(merit(choose(run, official).val, run.measures))
         scores[index] = choose(run, rule, split).scores
     seconds = sum(run.cost.seconds_training for run in setting.trials.values())
     return Search(budget, tuning.trial, judged, scores, seconds)
