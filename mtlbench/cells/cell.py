@@ -150,12 +150,15 @@ def method_label(
     parameters: Mapping[str, Any],
     values: Mapping[str, Any],
     tuning: Tuning | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> str:
     """The method with what differs from its defaults: `gradvac(beta=0.1, all_layer, treated=lrl)`.
 
-    In the tuned regime, what was searched is left out and what was fixed instead of searched is told.
+    In the tuned regime, what was searched is left out and what was fixed instead of searched is told. Defaults are
+    those of the method as it is installed here, unless others are given.
     """
-    defaults = default_parameters(method)
+    if defaults is None:
+        defaults = default_parameters(method)
     if tuning is not None:
         parameters = {k: v for k, v in parameters.items() if f"method.{k}" not in tuning.space}
         defaults = {k: v for k, v in defaults.items() if f"method.{k}" not in tuning.fixed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,32 @@ class AsTyped(Plain):
 def read_grid_file(path: Path) -> dict[str, Any]:
     """The keys of the file with their values: text, lists of text, and lists of these.
 
+    Nested keys are dotted ones: `protocol: {optimizer: {lr: 0.1}}` is `protocol.optimizer.lr: 0.1`.
+
     Raises:
         UsageError: a file that cannot be read or is no mapping, a key that is there twice, an empty list.
     """
     content = read_yaml(path, AsTyped)
     if not isinstance(content, dict):
         raise UsageError(f"{path} must map keys to values, such as `method: [gradvac, uniform]`.")
+    found: dict[str, Any] = {}
+    for key, value in _dotted(content):
+        if key in found:
+            raise UsageError(f"{path}: {key} is there twice, nested and with dots.")
+        if value in ([], {}):
+            raise UsageError(f"{path}: {key} is empty: the grid would have no cells.")
+        if not _is_value(value):
+            raise UsageError(f"{path}: {key} must be a value or a list of values.")
+        found[key] = value
+    return found
+
+
+def _dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
-        if value == []:
-            raise UsageError(f"{path}: {key} is an empty list: the grid would have no cells.")
-        if not isinstance(key, str) or not _is_value(value):
-            raise UsageError(f"{path}: {key} must be a value or a list of values; nested keys are written {key}.KEY.")
-    return content
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _is_value(value: Any) -> bool:

@@ -80,7 +80,7 @@ def _base(cell: Cell, given: set[str]) -> Cell:
             "same way for all methods. State one in the protocol: "
             "search: {optimizer.lr: {low: 0.0003, high: 0.03, scale: log}}."
         )
-    shared = {key: searched for key, searched in protocol.search.items() if not _is_given(f"protocol.{key}", given)}
+    shared = {key: searched for key, searched in protocol.search.items() if f"protocol.{key}" not in given}
     fixed = {key: _value(protocol, key) for key in protocol.search if key not in shared}
     space: Space = {f"protocol.{key}": searched for key, searched in shared.items()}
     space |= {f"method.{key}": searched for key, searched in own.items() if f"method.{key}" not in given}
@@ -92,10 +92,6 @@ def _base(cell: Cell, given: set[str]) -> Cell:
         protocol=protocol.model_copy(update={"modified": {**fixed, **protocol.modified}}),
         tuning=Tuning(space=space, fixed=tuple(f"method.{k}" for k in own if f"method.{k}" in given), trial=0),
     )
-
-
-def _is_given(key: str, given: set[str]) -> bool:
-    return any(key == other or key.startswith(f"{other}.") for other in given)
 
 
 def _value(protocol: Protocol, key: str) -> object:

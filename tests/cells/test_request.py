@@ -111,9 +111,12 @@ def test_a_typed_word_takes_the_place_of_the_file_s_by_whichever_name(tmp_path: 
     [
         ("seed: 1\ntask: multimnist\nseed: 2\n", "'seed' stands twice in line 3"),
         ("task: nmt\ndirection: en2x\nprotocol.options.direction: both\n", "are the same key"),
-        ("task: multimnist\nprotocol: {epochs: 3}\n", "nested keys are written protocol.KEY"),
+        ("task: multimnist\nprotocol: {epochs: 3}\nprotocol.epochs: 4\n", "protocol.epochs is there twice"),
+        ("task: multimnist\nprotocol: {}\n", "protocol is empty"),
+        ("task: multimnist\nseed: [[[0]]]\n", "seed must be a value or a list of values"),
+        ("task: multimnist\nseed: [{a: 0}]\n", "seed must be a value or a list of values"),
         ("? [a, b]\n: c\n", "found unhashable key in line 1"),
-        ("seed: []\n", "empty list"),
+        ("seed: []\n", "seed is empty"),
         ("- seed\n", "must map keys to values"),
         ("seed: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
         ("seed: " + "9" * 5000, "whole number"),
@@ -146,6 +149,12 @@ def test_a_value_in_a_file_means_what_it_means_when_typed(tmp_path: Path, text: 
         assert [c.id for c in from_file(tmp_path, cell)] == [
             c.id for c in cells(f"method=gradvac task=multimnist {words}")
         ]
+
+
+def test_nested_keys_in_a_file_are_dotted_ones(tmp_path: Path) -> None:
+    text = "method: uniform\ntask: multimnist\nprotocol:\n  epochs: [1, 2]\n  optimizer: {name: sgd, lr: 0.1}\n"
+    words = "protocol.epochs=1,2 protocol.optimizer.name=sgd protocol.optimizer.lr=0.1"
+    assert [c.id for c in from_file(tmp_path, text)] == [c.id for c in cells(f"method=uniform task=multimnist {words}")]
 
 
 def test_codes_of_languages_in_a_file_are_no_booleans(tmp_path: Path) -> None:
@@ -357,11 +366,10 @@ def test_a_plug_in_task_with_protocols_as_data_has_variants_and_protocols(tiny: 
         ("method: [uniform", "cannot be read"),
         ("metod: uniform", "Did you mean 'method'"),
         ("method: uniform\ntask: multimnist\nseed: []", "empty"),
-        ("method: uniform\ntask: multimnist\nprotocol: {epochs: 1}", "protocol"),
         ("method: uniform\ntask: multimnist\nseed: 1.5", "whole number"),
         ("method: gradvac\ntask: multimnist\nmethod.beta: .nan", "beta"),
         ("method: uniform\ntask: multimnist\nprotocol.optimizer.lr: inf", "finite"),
-        ("method: {gradvac: 1}\ntask: multimnist", "nested keys are written method.KEY"),
+        ("method: {gradvac: 1}\ntask: multimnist", "Which method?"),
         ("method: uniform\ntask: [[multimnist]]", "Unknown task"),
         ("", "map keys to values"),
     ],
