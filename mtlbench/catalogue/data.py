@@ -163,6 +163,14 @@ def find(dataset: DataSet, name: str, root: Path | None) -> Path | None:
     return None
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder of a data root under names like `pattern`, sorted; nothing for a folder that is not there.
+
+    Hidden files are no data: `._Name.xml` and the like are left by file managers.
+    """
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def locate(dataset: DataSet, name: str, root: Path | None, wanted_by: str) -> Path:
     """Where the file `name` of `dataset` lies below `root`, plain or with `.gz`.
 

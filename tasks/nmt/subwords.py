@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlbench.errors import UsageError, unknown
-from mtlbench.storage import write_atomically
+from mtlbench.storage import read_regular, write_atomically
 
 from .corpus import Corpus
 from .sampling import shares
@@ -43,6 +43,9 @@ OPTIONS: dict[str, Any] = {
 
 ENVIRONMENT = "MTLBENCH_CACHE"
 """The environment variable that names the cache folder."""
+
+LARGEST_CACHED = 1 << 26
+"""Bytes of a cache file; a model of 8,000 subwords has 130 thousand."""
 
 BATCH = 8192
 """Sentences that are encoded at a time, so that only few ids exist as Python objects at once."""
@@ -222,7 +225,7 @@ def _cached(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        content = path.read_bytes()
+        content = read_regular(path, LARGEST_CACHED)
     except OSError:
         return None
     digest, model = content[:32], content[32:]

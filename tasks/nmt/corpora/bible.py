@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.catalogue.data import DataSet, datasets, locate
+from mtlbench.catalogue.data import DataSet, datasets, locate, visible
 from mtlbench.errors import UsageError
 
 from ..corpus import REQUIRED, Bitext, Corpus, chosen
@@ -101,8 +101,9 @@ def _files(dataset: DataSet, root: Path, suffix: str) -> Iterator[tuple[str, Pat
     """Names without suffix and paths, sorted; a plain file goes before its `.gz`."""
     found: dict[str, Path] = {}
     for folder in dataset.folders:
-        for path in sorted((root / folder).glob(f"*{suffix}")) + sorted((root / folder).glob(f"*{suffix}.gz")):
-            found.setdefault(path.name.removesuffix(".gz").removesuffix(suffix), path)
+        for path in (*visible(root / folder, f"*{suffix}"), *visible(root / folder, f"*{suffix}.gz")):
+            if path.is_file():
+                found.setdefault(path.name.removesuffix(".gz").removesuffix(suffix), path)
     yield from sorted(found.items())
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtlbench.catalogue.data import ENVIRONMENT, DataSet, datasets, find
+from mtlbench.catalogue.data import ENVIRONMENT, DataSet, datasets, find, visible
 from mtlbench.errors import DataMissing, UsageError
 
 from ..corpus import Bitext, Corpus, chosen
@@ -68,7 +68,7 @@ def _pairs(dataset: DataSet, root: Path | None) -> dict[str, str]:
     found = {}
     folders = [root / folder for folder in dataset.folders] if root else []
     for folder in folders:
-        for path in folder.glob("*-*"):
+        for path in visible(folder, "*-*"):
             codes = path.name.split("-")
             if "en" in codes and len(codes) == 2 and path.is_dir():
                 found[codes[codes[0] == "en"]] = path.name

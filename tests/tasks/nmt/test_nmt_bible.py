@@ -1,7 +1,9 @@
 """The Bible corpus: both layouts, the traps of alignment, the split by verse, and the real files where they are."""
 
 import gzip
+import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -97,6 +99,18 @@ def test_english_tokenised_and_unknown_files_are_left_out_and_counted(corpus):
     left_out = {rule for rule in corpus.counts if rule.startswith("files left out")}
     names = ("English.xml", "Thai-tok.xml", "SomeText.csv")
     assert left_out == {f"files left out: {name}" for name in names}
+
+
+@pytest.mark.timeout(120)
+def test_hidden_files_and_what_is_no_file_are_no_texts(tmp_path, corpus, root):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    for name in ("._Ewe-NT.xml", "._Zulu-NT.xml.gz", ".hidden.xml"):
+        (tmp_path / CES / name).write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / CSV / "._ASV.csv").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / CES / "Folder.xml").mkdir()
+    os.mkfifo(tmp_path / CES / "Pipe.xml")
+    os.mkfifo(tmp_path / CSV / "Norsk.csv")  # the packed file of that name is read
+    assert bible.load(tmp_path, "nmt/bible") == corpus
 
 
 def test_every_pair_is_one_verse_in_two_languages(corpus):

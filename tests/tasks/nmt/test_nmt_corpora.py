@@ -345,6 +345,13 @@ def test_opus_100_has_every_pair_that_is_there_whichever_side_english_stands_on(
     assert corpora.load("opus100", tmp_path, ["fr", "af"]).languages == ["af", "fr"]
 
 
+def test_a_hidden_folder_is_no_pair_of_opus_100(tmp_path):
+    put_opus(tmp_path, "de-en")
+    (tmp_path / SUPERVISED / "._fr-en").mkdir()
+    (tmp_path / SUPERVISED / ".en-fr").mkdir()
+    assert opus100.load(tmp_path, "nmt/opus100").languages == ["de"]
+
+
 def test_opus_100_unpacked_in_a_folder_of_its_own_is_found(tmp_path):
     put_opus(tmp_path / "opus100", "de-en")
     put_opus(tmp_path, "en-fr", folder="opus100")

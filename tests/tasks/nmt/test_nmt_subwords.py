@@ -237,6 +237,16 @@ def test_other_fixed_options_or_another_version_of_sentencepiece_do_not_read_the
     assert len(list(cache.iterdir())) == 3
 
 
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_cache_is_never_waited_for(cache):
+    digest = small().digest
+    (file,) = cache.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert small().digest == digest
+    assert file.is_file()
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:99] + b"x" + b[100:]])
 def test_a_damaged_cache_file_is_replaced(damage, cache):
     digest = small().digest
