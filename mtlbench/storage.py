@@ -101,11 +101,17 @@ def set_aside(path: Path) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Make `folder` and try to write in it; raises `UsageError` if that fails."""
+    """Make `folder`, try to write in it and to lock a file there; raises `UsageError` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
-            pass
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable.") as file:
+            try:
+                _try_lock(file.fileno())
+            except OSError as error:
+                raise UsageError(
+                    f"Results cannot be kept in {folder}: files there cannot be locked (flock: {error.strerror}), so "
+                    "that two runs might train one cell at once. Name a folder on another file system: results=DIR."
+                ) from error
     except OSError as error:
         raise UsageError(
             f"Results cannot be written to {folder}: {error.strerror}. Name another folder: results=DIR."
@@ -114,29 +120,47 @@ def require_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of `folder` while open; yields False, without waiting for it, if another process holds it."""
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold the lock of `folder` while open; yields False, without waiting for it, if another process holds it.
+
+    The lock goes with this process: what it starts or forks does not hold it.
+
+    Raises:
+        OSError: `.lock` is no regular file or cannot be written, or the file system has no locks.
+    """
+    handle = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
-        mine = _try_lock(handle)
-        for _ in range(5):  # `is_locked` in another process holds the lock for an instant
-            if not mine:
-                time.sleep(0.02)
-                mine = _try_lock(handle)
-        yield mine
+        with kept_from_children(handle):
+            mine = _try_lock(handle)
+            for _ in range(5):  # `is_locked` in another process holds the lock for an instant
+                if not mine:
+                    time.sleep(0.02)
+                    mine = _try_lock(handle)
+            yield mine
     finally:
         os.close(handle)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of `folder` now."""
+    """Whether a process holds the lock of `folder` now; False where no process could."""
     try:
-        handle = os.open(folder / ".lock", os.O_RDONLY)
+        handle = _open_lock(folder / ".lock")
     except OSError:
         return False
     try:
         return not _try_lock(handle)
+    except OSError:
+        return False
     finally:
         os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return open_regular(path, os.O_RDWR)  # network file systems lock only what is open for writing
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return open_regular(path, os.O_RDONLY)  # another user's
 
 
 def _try_lock(handle: int) -> bool:
@@ -145,6 +169,33 @@ def _try_lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+_own: set[int] = set()
+"""Open files that a child forked from this process must not hold."""
+
+
+@contextlib.contextmanager
+def kept_from_children(handle: int) -> Iterator[None]:
+    """While open, processes that are forked from this one get an empty file in place of `handle`.
+
+    Started programs get neither, since Python closes what they would inherit.
+    """
+    _own.add(handle)
+    try:
+        yield
+    finally:
+        _own.discard(handle)
+
+
+def _let_go() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for handle in _own:
+        os.dup2(nothing, handle, inheritable=False)
+    os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _sync_folder(folder: Path) -> None:

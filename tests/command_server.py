@@ -21,50 +21,47 @@ import mtlbench.cli.main
 import mtlbench.cli.progress
 import mtlbench.cli.run
 import mtlbench.running.launch
-import mtlbench.running.launchers.local
 import mtlbench.running.training
 import mtlbench.running.worker
 import mtlbench.tables.leaderboard
+from mtlbench.running.launchers import boot
+from mtlbench.running.launchers.local import Local
 
 
 class ForkedWorker:
-    """What the launcher uses of `subprocess.Popen`, for `python -m mtlbench.running.worker`."""
+    """What the local launcher uses of `subprocess.Popen`, to start a worker."""
 
-    def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
-        assert command[1:] == ["-m", "mtlbench.running.worker"]
+    def __init__(self, command: list[str], stderr: int, env: dict[str, str], **_: Any) -> None:
+        assert command[1:] == ["-P", boot.__file__]
         child_in, parent_out = os.pipe()
         parent_in, child_out = os.pipe()
         sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
-            os.dup2(child_in, 0)
-            os.dup2(child_out, 1)
+            os.setsid()
+            for source, target in ((child_in, 0), (child_out, 1), (stderr, 2)):
+                os.dup2(source, target)
             os.closerange(3, 256)  # above all, the ends of pipes to other workers
             os.environ.update(env)
             _end_with(mtlbench.running.worker.main)
         os.close(child_in)
         os.close(child_out)
-        self.stdin = os.fdopen(parent_out, "w")
-        self.stdout = os.fdopen(parent_in)
+        self.stdin = os.fdopen(parent_out, "wb")
+        self.stdout = os.fdopen(parent_in, "rb")
         self.returncode: int | None = None
 
-    def wait(self) -> int:
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._wait(0)
+
+    def _wait(self, options: int) -> int | None:
         if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-    def terminate(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
-
-
-class Launching:
-    """What the launcher uses of the module `subprocess`."""
-
-    Popen = ForkedWorker
-    PIPE = DEVNULL = None
 
 
 def main() -> None:
@@ -91,7 +88,7 @@ def _start(request: dict[str, Any]) -> int:
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
         if not request["new_workers"]:
-            mtlbench.running.launchers.local.subprocess = Launching  # type: ignore[assignment]
+            Local.popen = ForkedWorker
         _end_with(lambda: mtlbench.cli.main.main(request["words"]))
     return pid
 

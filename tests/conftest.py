@@ -87,7 +87,7 @@ class Started:
         os.kill(self.pid, signal.SIGKILL)
 
     def kill_group(self, sent: signal.Signals = signal.SIGKILL) -> None:
-        """A signal to the command and all its workers, as from a terminal."""
+        """A signal to the command and its group, as from a terminal; workers lead groups of their own."""
         os.killpg(self.pid, sent)
 
     def wait(self) -> Finished:

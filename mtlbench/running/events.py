@@ -85,8 +85,10 @@ Event = Noticed | Started | Resumed | Progressed | Waiting | Warned | Ended
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C was pressed; the cells in training have saved their checkpoints."""
+    """Ctrl-C was pressed; the cells in training have saved their checkpoints, or were killed."""
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
+    def __init__(self, outcomes: list[Outcome], killed: int) -> None:
         super().__init__()
         self.outcomes = outcomes
+        self.killed = killed
+        """Cells that were killed before they had saved one: Ctrl-C was pressed twice, or they took too long."""

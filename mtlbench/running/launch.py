@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mtlbench.catalogue import data, registry
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request, parse
 from mtlbench.errors import UsageError
-from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import RECORD, Record
+from mtlbench.running import standing
 from mtlbench.running.checking import check_data
 from mtlbench.running.events import Event, Noticed, Outcome
-from mtlbench.running.scheduling import Launcher
-from mtlbench.storage import locked, remove_leftovers, require_writable, set_aside
+from mtlbench.running.job import Job
+from mtlbench.running.launchers.local import Local
+from mtlbench.running.scheduling import Scheduler
+from mtlbench.storage import locked, remove_leftovers, require_writable
 
 
 def run(words: str | Sequence[str]) -> Record:
@@ -35,27 +38,20 @@ def run(words: str | Sequence[str]) -> Record:
         raise UsageError(f"run() is for one cell and tune={request.tune} makes {request.total}; use run_grid().")
     if len(request.cells) != 1:
         raise UsageError(f"run() is for one cell and these words make {len(request.cells)}; use run_grid().")
-    cell = request.cells[0]
-    folder = cell.folder(request.results)
+    job = Job.of(request.cells[0], request)
+    cell, folder = job.cell, job.folder
     _check(request)
     require_writable(folder)
-    with locked(folder) as mine:
+    with _locked(folder) as mine:
         if not mine:
             raise UsageError(f"{cell.name} is being trained by another process ({folder}).")
         remove_leftovers(folder)
-        try:
-            if (folder / RECORD).exists():
-                return load(folder / RECORD)
-        except Unreadable as error:
-            warnings.warn(f"{error}; kept as {set_aside(folder / RECORD).name}, running again", stacklevel=2)
-        record = run_cell(
-            cell,
-            folder,
-            device=request.device,
-            data_root=data.data_root(request.data_root),
-            time_limit=request.time_limit,
-            checkpoint_steps=request.checkpoint_steps,
-        )
+        for told in standing.clear(cell, folder):
+            warnings.warn(told, stacklevel=2)
+        if found := standing.finished(cell, folder):
+            return found
+        with contextlib.chdir(Path.cwd()):  # a task may go elsewhere
+            record = run_cell(cell, folder, **job.options)
         record.save(folder)
         if record.status != "finished":
             raise UsageError(f"{cell.name} {record.status}: {record.reason}")
@@ -92,7 +88,7 @@ def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None,
     require_writable(request.results)
     for cell, notice in notices:
         on_event(Noticed(cell, notice))
-    return Launcher(request, on_event, retry).run()
+    return Scheduler(request, Local(), on_event, retry).run()
 
 
 def _check(request: Request) -> list[tuple[Cell, str]]:
@@ -100,8 +96,26 @@ def _check(request: Request) -> list[tuple[Cell, str]]:
     from mtlbench.running.checking import check
 
     check_data(request)
-    waiting = [cell for cell in request.cells if not (cell.folder(request.results) / RECORD).exists()]
-    return check(waiting, request.device, data.data_root(request.data_root))
+    waiting = [cell for cell in request.cells if not _stands(cell.folder(request.results) / RECORD)]
+    with contextlib.chdir(Path.cwd()):  # a task that is built may go elsewhere
+        return check(waiting, request.device, data.data_root(request.data_root))
+
+
+def _stands(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long, which is told where it is written to
+        return False
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    with contextlib.ExitStack() as stack:
+        try:
+            mine = stack.enter_context(locked(folder))
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be locked: {error.strerror} ({error.filename}).") from error
+        yield mine
 
 
 def _split(words: str | Sequence[str]) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import os
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mtlbench.cells.cell import Cell
@@ -15,23 +18,45 @@ from mtlbench.cells.request import Request
 from mtlbench.cells.trials import reruns
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.runs import Run
-from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, CellInfo, Record, Status
+from mtlbench.record.schema import CHECKPOINT, RECORD, CellInfo, Record, Status
 from mtlbench.record.selection import winner
+from mtlbench.running import standing
 from mtlbench.running.events import Ended, Event, Outcome, Progressed, Resumed, Started, Stopped, Waiting, Warned
-from mtlbench.running.launchers.local import GRACE_SECONDS, Worker
+from mtlbench.running.job import Job
+from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
 from mtlbench.running.reports import Busy, Caution, End, Progress, Report
 from mtlbench.storage import is_locked, locked
+
+GRACE_SECONDS = 30.0
+"""A worker that was told to stop has this long to save its checkpoint; one whose time limit is over, or that has told
+its end, to be gone."""
 
 _POLL_SECONDS = 0.5
 # Trials that ended so would not end otherwise when tried again.
 _FINAL = ("finished", "skipped", "diverged", "oom", "timeout")
 
 
-class Launcher:
+@dataclass
+class _Running:
+    """A cell in training."""
+
+    cell: Cell
+    folder: Path
+    worker: Worker
+    deadline: float = math.inf
+    """When it will have been silent for too long; not before it has loaded its data and begins to train."""
+    killed: bool = False
+    """Because it was silent for too long."""
+    last: Busy | End | None = None
+    """What it told of its end."""
+
+
+class Scheduler:
     """The cells of a request on their way to their outcomes."""
 
-    def __init__(self, request: Request, on_event: Callable[[Event], None], retry: bool) -> None:
+    def __init__(self, request: Request, launcher: Launcher, on_event: Callable[[Event], None], retry: bool) -> None:
         self.request = request
+        self.launcher = launcher
         self.on_event = on_event
         self.retry = retry
         self.stopping = False
@@ -39,8 +64,8 @@ class Launcher:
         self.outcomes: dict[str, Outcome] = {}
         self.waiting: deque[Cell] = deque()
         self.elsewhere: dict[str, Cell] = {}
-        self.running: list[Worker] = []
-        self.reports: queue.Queue[tuple[Worker, Report | None]] = queue.Queue()
+        self.running: dict[str, _Running] = {}
+        self.reports: queue.Queue[tuple[str, Report | Gone]] = queue.Queue()
         threads = max(cell.protocol.threads for cell in request.cells)
         self.jobs = request.jobs or (max(1, (os.cpu_count() or 1) // threads) if request.device == "cpu" else 1)
 
@@ -51,12 +76,14 @@ class Launcher:
             if self.request.tune:
                 self._train(self._reruns(self.request.tune))
         except KeyboardInterrupt:
+            killed = self._stop_all()
+            raise Stopped(self._in_order(), killed) from None
+        except BaseException:  # whoever listens failed, such as a terminal that is gone: what is trained is kept
             self._stop_all()
-            raise Stopped(self._in_order()) from None
+            raise
         finally:
-            for worker in self.running:
-                worker.process.kill()
-                worker.close()
+            for one in self.running.values():
+                one.worker.kill()
         return self._in_order()
 
     def _train(self, cells: Sequence[Cell]) -> None:
@@ -79,7 +106,7 @@ class Launcher:
         for trials in settings.values():
             best, problem = self._best(trials)
             if best is None:
-                self.on_event(Warned(trials[0], f"{trials[0].setting_name} is not rerun: {problem}"))
+                self._tell(Warned(trials[0], f"{trials[0].setting_name} is not rerun: {problem}"))
             else:
                 made += reruns(best, budget, self.request.seeds)
         return sorted(made, key=lambda cell: self.request.seeds.index(cell.seed))
@@ -107,15 +134,13 @@ class Launcher:
         """Whether the cell needs no training; notes its outcome if so."""
         folder = cell.folder(self.request.results)
         try:
-            if (folder / RECORD).exists():
-                load(folder / RECORD).remove_obsolete(folder)  # its worker may have been killed before it did
+            if record := standing.finished(cell, folder):
+                record.remove_obsolete(folder)  # its worker may have been killed before it did
                 self._end(Outcome(cell, folder, "skipped"))
                 return True
-            if (folder / FAILURE).exists() and not self.retry:
-                failure = load(folder / FAILURE)
-                if failure.status == "diverged":
-                    self._end(Outcome(cell, folder, "diverged", failure.reason))
-                    return True
+            if not self.retry and (failure := standing.failed(cell, folder)) and failure.status == "diverged":
+                self._end(Outcome(cell, folder, "diverged", failure.reason))
+                return True
         except Unreadable:
             return False  # the worker keeps the file under another name and says so
         return False
@@ -129,52 +154,68 @@ class Launcher:
                 if is_locked(folder):
                     self._wait_for(cell)
                     continue
-                self.running.append(Worker(cell, folder, self.request, self.reports))
+                resumes = (folder / CHECKPOINT).exists()
+                worker = self.launcher.start(Job.of(cell, self.request), functools.partial(self._note, cell.id))
             except OSError as error:
                 self._end(Outcome(cell, folder, "error", f"{error.strerror or error} ({folder})"))
                 continue
-            self.on_event(Resumed(cell) if (folder / CHECKPOINT).exists() else Started(cell))
+            self.running[cell.id] = _Running(cell, folder, worker)
+            self._tell(Resumed(cell) if resumes else Started(cell))
+
+    def _note(self, cell: str, report: Report | Gone) -> None:
+        self.reports.put((cell, report))
 
     def _listen(self) -> None:
         """Take up what the workers report, for at most one polling interval."""
         try:
-            worker, report = self.reports.get(timeout=_POLL_SECONDS)
+            cell, report = self.reports.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             return
-        worker.heard_from()
+        one = self.running[cell]
         match report:
-            case None:
-                self._bury(worker)
             case Progress():
-                self.on_event(Progressed(worker.cell, report))
+                self._tell(Progressed(one.cell, report))
             case Caution():
-                self.on_event(Warned(worker.cell, report.message))
+                self._tell(Warned(one.cell, report.message))
             case Busy() | End():
-                worker.ended = report
+                one.last = report
+            case Gone():
+                del self.running[cell]
+                self._bury(one, report)
+        one.deadline = time.monotonic() + self._patience(one)
 
-    def _bury(self, worker: Worker) -> None:
-        """Note how a worker's cell ended, now that its process has."""
-        self.running.remove(worker)
-        worker.close()
-        cell, folder, end = worker.cell, worker.folder, worker.ended
-        if end is None and self.stopping:
-            self._end(Outcome(cell, folder, "interrupted"))
-        elif end is None and worker.hung:
-            reason = f"it did not react to its time limit of {self.request.time_limit:g} s and was killed"
-            self._keep_failure(cell, folder, "timeout", reason)
-        elif end is None:
-            code = worker.process.returncode
-            reason = f"its process ended with code {code}; see {folder / 'log.txt'}"
-            if code == -9:
-                reason = f"its process was killed (out of memory?); see {folder / 'log.txt'}"
-            self._keep_failure(cell, folder, "error", reason)
-        elif isinstance(end, Busy):
-            self._wait_for(cell)
-        else:
-            self._end(Outcome(cell, folder, end.status, end.reason))
+    def _patience(self, one: _Running) -> float:
+        """Seconds that a worker may be silent for: its time limit; once it has told its end, until it is gone."""
+        if one.last is not None:
+            return GRACE_SECONDS
+        return math.inf if self.request.time_limit is None else self.request.time_limit + GRACE_SECONDS
 
-    def _keep_failure(self, cell: Cell, folder: Path, status: Status, reason: str) -> None:
+    def _bury(self, one: _Running, gone: Gone) -> None:
+        """Note how a cell ended, now that its worker is no more."""
+        cell, folder = one.cell, one.folder
+        match one.last:
+            case Busy():
+                self._wait_for(cell)
+            case End("finished") if not self._has_record(one):
+                self._keep_failure(one, "error", "its process said that it had finished, and left no record")
+            case End(status, reason):
+                self._end(Outcome(cell, folder, status, reason))
+            case None if self.stopping or gone.status == "interrupted":
+                self._end(Outcome(cell, folder, "interrupted"))
+            case None if one.killed:
+                limit = f"its time limit of {self.request.time_limit:g} s"
+                self._keep_failure(one, "timeout", f"it did not react to {limit} and was killed")
+            case None:
+                self._keep_failure(one, "error", gone.reason)
+
+    def _has_record(self, one: _Running) -> bool:
+        with contextlib.suppress(Unreadable):
+            return standing.finished(one.cell, one.folder) is not None
+        return False
+
+    def _keep_failure(self, one: _Running, status: Status, reason: str) -> None:
         """Note an end that the worker could not note itself, on disk too."""
+        cell, folder = one.cell, one.folder
         failure = Record(id=cell.id, status=status, reason=reason, cell=CellInfo(**cell.canonical()))
         with contextlib.suppress(OSError), locked(folder) as mine:
             if mine and not (folder / RECORD).exists():
@@ -184,7 +225,7 @@ class Launcher:
     def _wait_for(self, cell: Cell) -> None:
         if cell.id not in self.elsewhere:
             self.elsewhere[cell.id] = cell
-            self.on_event(Waiting(cell))
+            self._tell(Waiting(cell))
 
     def _look_elsewhere(self) -> None:
         """Take over, or note as done, what another runner has let go of."""
@@ -195,25 +236,35 @@ class Launcher:
                     self.waiting.append(cell)
 
     def _kill_overdue(self) -> None:
-        for worker in self.running:
-            if time.monotonic() > worker.deadline:
-                worker.hung = True
-                worker.process.kill()
+        for one in self.running.values():
+            if time.monotonic() > one.deadline:
+                one.killed = True
+                one.deadline = math.inf
+                one.worker.kill()
 
-    def _stop_all(self) -> None:
-        """Ask every worker to save a checkpoint, and wait for that."""
+    def _stop_all(self) -> int:
+        """Ask every worker to save a checkpoint and wait for that; returns how many must be killed instead."""
         self.stopping = True
-        for worker in self.running:
-            worker.process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
-        while self.running and time.monotonic() < deadline:
-            self._listen()
-        for cell in [*self.waiting, *self.elsewhere.values(), *(w.cell for w in self.running)]:
+        with contextlib.suppress(KeyboardInterrupt):  # once more: no more patience
+            for one in self.running.values():
+                one.worker.stop()
+            deadline = time.monotonic() + GRACE_SECONDS
+            while self.running and time.monotonic() < deadline:
+                self._listen()
+        for cell in [*self.waiting, *self.elsewhere.values(), *(one.cell for one in self.running.values())]:
             self.outcomes.setdefault(cell.id, Outcome(cell, cell.folder(self.request.results), "interrupted"))
+        return len(self.running)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcomes[outcome.cell.id] = outcome
-        self.on_event(Ended(outcome))
+        self._tell(Ended(outcome))
+
+    def _tell(self, event: Event) -> None:
+        if not self.stopping:
+            self.on_event(event)
+            return
+        with contextlib.suppress(Exception):  # the terminal may be gone, and checkpoints must be waited for
+            self.on_event(event)
 
     def _in_order(self) -> list[Outcome]:
         return [self.outcomes[cell.id] for cell in self.cells if cell.id in self.outcomes]

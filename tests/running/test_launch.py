@@ -14,9 +14,9 @@ from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
+from mtlbench.running import scheduling
 from mtlbench.running.events import Ended, Event, Noticed, Progressed, Started
 from mtlbench.running.launch import run_grid
-from mtlbench.running.launchers import local
 from mtlbench.storage import locked
 
 
@@ -80,7 +80,7 @@ def test_what_a_cell_prints_is_in_its_log_and_is_never_taken_for_a_report(
 def test_a_worker_that_hangs_past_its_time_limit_is_killed_and_the_others_go_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 3.0)
+    monkeypatch.setattr(scheduling, "GRACE_SECONDS", 3.0)
     words = f"method=uniform task=tiny/hangs,tiny time_limit=0.5 jobs=2 results={tmp_path}"
     hung, finished = run_grid(words, [tiny])
     assert (hung.status, finished.status) == ("timeout", "finished")
@@ -94,7 +94,7 @@ def test_a_worker_that_dies_is_an_error_on_disk_too(tiny: Path, tmp_path: Path) 
         "import os, signal, mtlbench\n\n@mtlbench.register_method('dies')\nclass Dies(mtlbench.LossWeighting):\n"
         "    def scalarize(self, losses):\n        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    outcomes = run_grid(f"method=dies task=tiny results={tmp_path / 'results'}", [tiny, plugin])
+    outcomes = run_grid(f"method=dies task=tiny results={tmp_path / 'runs'}", [tiny, plugin])
     assert [o.status for o in outcomes] == ["error"]
     (failed,) = failures(tmp_path / "runs")
     assert "was killed" in failed.reason

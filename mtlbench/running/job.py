@@ -1,0 +1,65 @@
+"""A job: one cell, where it leaves what it makes and how it is trained; to JSON and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlbench.catalogue import data
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.request import Request
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know; paths are absolute, so that nothing depends on where it runs or goes to."""
+
+    cell: Cell
+    folder: Path
+    plugins: tuple[Path, ...] = ()
+    """Files that register methods or tasks."""
+    device: str = "cpu"
+    data_root: Path | None = None
+    time_limit: float | None = None
+    """Seconds of training, over all resumptions."""
+    checkpoint_steps: int | None = None
+
+    @classmethod
+    def of(cls, cell: Cell, request: Request) -> Job:
+        """The job of one cell of a request."""
+        root = data.data_root(request.data_root)
+        return cls(
+            cell=cell,
+            folder=cell.folder(request.results.absolute()),
+            plugins=tuple(plugin.absolute() for plugin in request.plugins),
+            device=request.device,
+            data_root=root.absolute() if root else None,
+            time_limit=request.time_limit,
+            checkpoint_steps=request.checkpoint_steps,
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the cell is trained here, as `running.training.run_cell` takes it; no part of the cell."""
+        return {key: getattr(self, key) for key in ("device", "data_root", "time_limit", "checkpoint_steps")}
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        paths = {"folder": str(self.folder), "plugins": [str(plugin) for plugin in self.plugins]}
+        options = {**self.options, "data_root": str(self.data_root) if self.data_root else None}
+        return json.dumps({"cell": self.cell.to_data(), **paths, **options})
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """What `to_json` made, back again."""
+        content = json.loads(text)
+        root = content.pop("data_root")
+        return cls(
+            cell=Cell.from_data(content.pop("cell")),
+            folder=Path(content.pop("folder")),
+            plugins=tuple(map(Path, content.pop("plugins"))),
+            data_root=Path(root) if root else None,
+            **content,
+        )

@@ -1,0 +1,26 @@
+"""Starts a worker of the very package that this file belongs to, wherever that was imported from.
+
+The launcher runs it as a file, with `-P`: what lies in the working directory is never imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+
+def load_package() -> None:
+    """Import `mtlbench` from where this file lies."""
+    spec = importlib.util.spec_from_file_location("mtlbench", Path(__file__).parents[2] / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["mtlbench"] = package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+
+
+if __name__ == "__main__":
+    load_package()
+    from mtlbench.running.worker import main
+
+    main()
