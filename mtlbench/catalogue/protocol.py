@@ -12,16 +12,19 @@ from mtlbench.catalogue.search import Choice, Range
 from mtlbench.errors import UsageError, unknown
 from mtlbench.strict import Strict, refused
 
+Count = Annotated[int, pydantic.Field(ge=1, le=10**9)]
+Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+
 
 class Optimizer(Strict):
     """The optimiser of the model, by its torch name."""
 
     name: Literal["sgd", "adam", "adamw"]
-    lr: Annotated[float, pydantic.Field(gt=0)]
+    lr: Positive
     momentum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    weight_decay: Annotated[float, pydantic.Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class Schedule(Strict):
@@ -33,7 +36,7 @@ class Schedule(Strict):
     """
 
     name: Literal["constant", "step", "cosine", "inverse_sqrt"] = "constant"
-    every_epochs: Annotated[int, pydantic.Field(ge=1)] = 1
+    every_epochs: Count = 1
     factor: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
     warmup_steps: Annotated[int, pydantic.Field(ge=0)] = 0
 
@@ -46,21 +49,21 @@ class Protocol(Strict):
     """
 
     name: str
-    version: Annotated[int, pydantic.Field(ge=1)]
+    version: Count
     description: str
     variants: tuple[str, ...]
     """The variants this protocol is for."""
-    epochs: Annotated[int, pydantic.Field(ge=1)]
-    batch_size: Annotated[int, pydantic.Field(ge=1)]
+    epochs: Count
+    batch_size: Count
     optimizer: Optimizer
     schedule: Schedule = Schedule()
-    clip_norm: Annotated[float, pydantic.Field(gt=0)] | None = None
+    clip_norm: Positive | None = None
     """Gradients are scaled down to this norm (over all parameters) before the optimiser's step."""
     autocast: bool = False
     """bfloat16 autocast on devices that have it."""
-    threads: Annotated[int, pydantic.Field(ge=1)] = 1
+    threads: Count = 1
     """CPU threads of a cell; part of the protocol because the last bits of CPU results depend on it."""
-    evaluate_every: Annotated[int, pydantic.Field(ge=1)] = 1
+    evaluate_every: Count = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
     selection: Annotated[str, pydantic.Field(pattern=r"^(best-val|last|mean-last-[1-9]\d*)$")] = "best-val"
     """The official rule that chooses the scores which tables report (`mtlbench.record.selection`)."""
