@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Aside:
                 self._kept[id(tensor)] = _Kept(tensor, tensor.grad, hooks)
                 tensor.grad = None
                 if hooks:
-                    tensor._post_accumulate_grad_hooks = None  # type: ignore[assignment]
+                    tensor._post_accumulate_grad_hooks = OrderedDict()  # None would leave them registered
 
     def put_back(self) -> None:
         """All as it was; what the passes left is lost."""

@@ -98,6 +98,7 @@ class Backward:
         self._treated = None if treated is None else frozenset(treated)
         self._jacobian: Jacobian | None = None
         self._reach: Reach | None = None
+        self._wrappers = distributed.Wrappers()
         self._calls = 0
         self.objectives = objectives or 0
         self.gramian: Tensor | None = None
@@ -223,11 +224,13 @@ class Backward:
             under(self._shared.trainable, self._layer.given)
 
     def _require_alone(self) -> None:
-        """Refuse modules that average or shard gradients; in steps 1, 2, 4, 8, ... as looking for them takes time."""
+        """Refuse modules that average or shard gradients; looked for in steps 1, 2, 4, 8, ... as that takes time."""
+        if isinstance(self.method, LossWeighting) and self.method.static:
+            return  # averages of sums are sums of averages
         self._calls += 1
-        summed = isinstance(self.method, LossWeighting) and self.method.static
-        if self._calls.bit_count() == 1 and not summed:
-            distributed.refuse_synchronised(list(self._shared.trainable.values()))
+        if self._calls.bit_count() == 1:
+            self._wrappers.find(list(self._shared.trainable.values()))
+        self._wrappers.refuse()
 
     @property
     def _one_group(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlbench.errors import UsageError
 
-_TODAY = (
+TODAY = (
     "Today a step on several processes is: forward and backward(losses) under `with model.no_sync():`, then average "
     ".grad over the processes. Each process then combines the gradients of its own batch, which is not the "
     "combination of averaged gradients."
 )
+"""What works."""
 
 
 def refuse_wrapped(shared: object) -> None:
@@ -27,7 +29,7 @@ def refuse_wrapped(shared: object) -> None:
         if isinstance(module, DistributedDataParallel):
             raise UsageError(
                 "shared holds a DistributedDataParallel module, which averages gradients before a method could "
-                f"combine them: pass what it wraps, such as shared=model.module.encoder. {_TODAY}"
+                f"combine them: pass what it wraps, such as shared=model.module.encoder. {TODAY}"
             )
         if _shards(module):
             raise UsageError(f"shared holds an FSDP module, whose parameters are sharded: {_UNSHARDED}")
@@ -40,26 +42,38 @@ def refuse_sharded(named: Mapping[str, Tensor]) -> None:
             raise UsageError(f"the shared parameter {name} is a DTensor, spread over processes: {_UNSHARDED}")
 
 
-def refuse_synchronised(parameters: Collection[Tensor]) -> None:
-    """Raise `UsageError` if a module that holds some of these would average their gradients during this step."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    ours = set(map(id, parameters))
-    for module in [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]:
-        if not (isinstance(module, DistributedDataParallel) or _shards(module)):
-            continue
-        if ours.isdisjoint(map(id, module.parameters())):
-            continue
-        if _shards(module):
-            raise UsageError(f"the shared parameters are those of an FSDP module: {_UNSHARDED}")
-        if module.require_backward_grad_sync or module.require_forward_param_sync:
-            raise UsageError(
-                "the shared parameters are those of a DistributedDataParallel module, which averages each gradient "
-                f"over processes on its own, before a method could combine them. {_TODAY}"
-            )
+class Wrappers:
+    """The modules alive that average or shard the gradients of the shared parameters."""
+
+    def __init__(self) -> None:
+        self._found: list[weakref.ref[nn.Module]] = []
+
+    def find(self, parameters: Collection[Tensor]) -> None:
+        """Look among all modules of the process, which takes time where it is one of several."""
+        self._found = []
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        ours = set(map(id, parameters))
+        for module in [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]:
+            wraps = isinstance(module, DistributedDataParallel) or _shards(module)
+            if wraps and not ours.isdisjoint(map(id, module.parameters())):
+                self._found.append(weakref.ref(module))
+
+    def refuse(self) -> None:
+        """Raise `UsageError` if one of them would touch the gradients of this step."""
+        for module in [reference() for reference in self._found]:
+            if module is None:
+                continue
+            if _shards(module):
+                raise UsageError(f"the shared parameters are those of an FSDP module: {_UNSHARDED}")
+            if module.require_backward_grad_sync or module.require_forward_param_sync:
+                raise UsageError(
+                    "the shared parameters are those of a DistributedDataParallel module, which averages each "
+                    f"gradient over processes on its own, before a method could combine them. {TODAY}"
+                )
 
 
-_UNSHARDED = f"no method can combine its gradients yet. Keep the model whole on every process. {_TODAY}"
+_UNSHARDED = f"no method can combine its gradients yet. Keep the model whole on every process. {TODAY}"
 
 
 def _shards(module: Any) -> bool:

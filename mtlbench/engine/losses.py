@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 import torch
 from torch import Tensor
 
+from mtlbench.engine.distributed import TODAY
 from mtlbench.errors import UsageError
 
 Losses = Sequence[Tensor] | Iterator[Tensor]
@@ -82,15 +83,17 @@ def explained(error: RuntimeError, row: int = 0) -> Exception:
         )
     if "donated buffer" in said:
         return UsageError(
-            "torch.compile let go of buffers that a second pass through the graph needs. Set "
-            "torch._functorch.config.donated_buffer = False before the first step, or give every loss a graph of its "
-            "own in a generator."
+            "torch.compile let go of buffers that a second pass through the graph needs. Before the first step: "
+            "`import torch._functorch.config; torch._functorch.config.donated_buffer = False`. Or give every loss a "
+            "graph of its own, in a generator."
         )
     if "Checkpointing is not compatible" in said:
         return UsageError(
             "gradients at one layer cannot be taken through a reentrant checkpoint: use "
             "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
         )
+    if "mark a variable ready only once" in said or "finished reduction in the prior iteration" in said:
+        return UsageError(f"a DistributedDataParallel module counts backward passes, one for each step. {TODAY}")
     return error
 
 
