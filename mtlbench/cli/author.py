@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mtlbench.catalogue import building, registry
+from mtlbench.catalogue import building, data, registry
+from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe
-from mtlbench.errors import UsageError
+from mtlbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from mtlbench.engine.conformance import Finding
 
 
 def new(options: argparse.Namespace) -> int:
@@ -16,31 +22,64 @@ def new(options: argparse.Namespace) -> int:
 
     path = scaffold(options.what, options.name, Path.cwd())
     console = console_of()
-    console.print(f"Wrote {path.name}. Try it:", highlight=False)
+    console.print(f"Wrote {safe(path.name)}. Try it:", highlight=False, soft_wrap=True)
     other = "task=multimnist" if options.what == "method" else "method=uniform,gradvac"
-    console.print(f"  mtlbench run --plugin {path.name} {options.what}={options.name} {other}", highlight=False)
+    for command in (f"check {path.name}", f"run --plugin {path.name} {options.what}={options.name} {other}"):
+        console.print(f"  mtlbench {safe(command)}", highlight=False, soft_wrap=True)
     return 0
 
 
 def check(options: argparse.Namespace) -> int:
-    """Run the conformance battery on a method, or on those that a file registers; 1 if one fails."""
+    """Run the conformance battery on a method or a task, or on those that a file registers; 1 if one fails."""
+    plugins.load(options.plugin)
+    methods, tasks = _named(options.name)
+    whole = True
+    for name in methods:
+        whole &= _tell(name, _findings_of_method(name))
+    for place in tasks:
+        whole &= _tell(place, _findings_of_task(place))
+    return 0 if whole else 1
+
+
+def _named(name: str) -> tuple[list[str], list[str]]:
+    """The methods and the tasks, a variant behind their names where one was given, that `name` speaks of."""
+    kinds = (registry.methods, registry.tasks)
+    if name.endswith(".py"):
+        before = [set(kind.entries()) for kind in kinds]
+        registry.load_plugin(name)
+        methods, tasks = (sorted(set(kind.entries()) - known) for kind, known in zip(kinds, before, strict=True))
+        if not (methods or tasks):
+            raise UsageError(f"{name} registers no method and no task.")
+        return methods, tasks
+    methods = [name] if name in registry.methods.entries() else []
+    tasks = [name] if name.partition("/")[0] in registry.tasks.entries() else []
+    if not (methods or tasks):
+        raise unknown("method or task", name, [*registry.methods.names(), *registry.tasks.names()])
+    return methods, tasks
+
+
+def _findings_of_method(name: str) -> Iterable[Finding]:
     from mtlbench.engine.conformance import battery
 
-    before = set(registry.methods.entries())
-    plugin = options.name.endswith(".py")
-    if plugin:
-        registry.load_plugin(options.name)
-    names = sorted(set(registry.methods.entries()) - before) if plugin else [options.name]
-    if not names:
-        raise UsageError(f"{options.name} registers no method.")
+    building.method(name)  # a parameter without default is an error of its own
+    return battery(lambda: building.method(name))
+
+
+def _findings_of_task(place: str) -> Iterable[Finding]:
+    from mtlbench.running.task_conformance import battery
+
+    name, _, variant = place.partition("/")
+    return battery(name, variant or None, data.data_root())
+
+
+def _tell(name: str, findings: Iterable[Finding]) -> bool:
+    """Say of each finding, as soon as there is one, whether it holds; answers whether all do."""
     console = console_of()
-    failed = 0
-    for name in names:
-        building.method(name)  # a parameter without default, or an unknown name, is an error of its own
-        console.print(f"[bold]{safe(name)}[/]")
-        for finding in battery(lambda name=name: building.method(name)):  # type: ignore[misc]
-            failed += not finding.holds
-            mark = "[green]holds[/]" if finding.holds else "[red]fails[/]"
-            detail = "" if finding.holds else f": {safe(finding.problem)}"
-            console.print(f"  {mark}  {finding.name}{detail}", highlight=False, soft_wrap=True)
-    return 1 if failed else 0
+    console.print(f"[bold]{safe(name)}[/]")
+    whole = True
+    for finding in findings:
+        whole &= finding.holds
+        mark = "[green]holds[/]" if finding.holds else "[red]fails[/]"
+        detail = "" if finding.holds else f": {safe(finding.problem)}"
+        console.print(f"  {mark}  {safe(finding.name)}{detail}", highlight=False, soft_wrap=True)
+    return whole

@@ -122,8 +122,9 @@ The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
   mtlbench check multimnist       the default variant of a task
   mtlbench check nmt/families     a variant by its name
   mtlbench check my_idea.py       the methods and tasks that a file registers
+  mtlbench check --plugin my_task.py my_task/large
 
-A finding holds, fails (exit code 1), or was not tested, with the reason.""",
+Nothing is trained. Exit code: 0 everything holds, 1 something fails.""",
     "bench": """\
   mtlbench bench
       Gramian, weights and combination against the floor: reading the Jacobian

@@ -49,7 +49,38 @@ def test_check_passes_the_skeleton_and_fails_a_method_with_an_absolute_epsilon(
     failed = command("check worse.py")
     assert failed.code == 1
     assert "does not depend on the scale" in failed.output
-    assert command("check gradvc").code == 2
+
+
+def test_check_tries_the_tasks_of_a_file_and_fails_one_that_shares_too_little(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    command("new task my_task")
+    whole = command("check my_task.py")
+    assert whole.code == 0, whole.output
+    assert "my_task\n  holds  is built" in whole.output
+    assert "fails" not in whole.output
+    text = (tmp_path / "my_task.py").read_text()
+    shared = 'name.startswith("encoder.")'
+    assert shared in text
+    (tmp_path / "less.py").write_text(
+        text.replace('"my_task"', '"less"').replace(shared, 'name.startswith("encoder.0.")')
+    )
+    failed = command("check --plugin less.py less/small")
+    assert failed.code == 1
+    assert "fails  shares the parameters that several objectives reach, and no others: " in failed.output
+
+
+def test_check_names_what_it_does_not_know(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "nothing.py").touch()
+    for word, message in (
+        ("gradvc", "Did you mean 'gradvac'"),
+        ("multimnist/mnst", "Did you mean 'mnist'"),
+        ("multimnist/mnist", "mtlbench data fetch multimnist/mnist"),
+        ("nothing.py", "registers no method and no task"),
+    ):
+        refused = command(f"check {word}")
+        assert refused.code == 2
+        assert message in refused.output
 
 
 def test_bench_writes_its_record_and_prints_ratios(command: Callable[..., Any], tmp_path: Path) -> None:
