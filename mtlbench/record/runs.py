@@ -74,6 +74,16 @@ class Run:
         """Which of the M measures `split` has, in their order."""
         return np.flatnonzero(~np.isnan(self.curves(split)).all(0)).tolist()
 
+    def places(self, measures: Sequence[Measure], split: str = "val") -> list[int]:
+        """Where `measures`, by objective and metric, stand among those that `split` has: its own order may be another.
+
+        Raises:
+            KeyError: the split lacks one of them.
+        """
+        own = [self.measures[place] for place in self.measured(split)]
+        there = {(m.objective, m.metric): place for place, m in enumerate(own)}
+        return [there[m.objective, m.metric] for m in measures]
+
     @classmethod
     def of(cls, record: Record, path: Path = Path()) -> Run:
         """The compact form of a finished record; raises `Unreadable` where a curve is missing, twice, or has holes."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mtlbench.catalogue.registry import holder
-from mtlbench.errors import UsageError
 from mtlbench.record.runs import Measure
 from mtlbench.record.selection import Rule
 from mtlbench.tables import comparison
 from mtlbench.tables.comparison import Quantity
 from mtlbench.tables.entries import Entry, entry
 from mtlbench.tables.grids import Grid
+from mtlbench.tables.mixture import common
 from mtlbench.tables.options import TableOptions
 
 MANY = 6
@@ -29,7 +29,7 @@ class Contest:
     """By which scores count; `official` is the one that the protocol states."""
     official: Rule
     measures: tuple[Measure, ...]
-    """What the split has: what Delta-m and ranks are over."""
+    """What the split has in every record: what Delta-m and ranks are over."""
     groups: Mapping[str, Sequence[str]]
     """Named groups of objectives, as the task states them."""
     entries: tuple[Entry, ...]
@@ -50,9 +50,11 @@ class Contest:
         """
         official = Rule.parse(next(iter(grid.settings.values())).cell.protocol["selection"])
         rule = Rule.parse(options.selection) if options.selection else official
-        measures = _measures(grid, options.split)
+        measures = common(grid, options.split)
         groups = next((run.groups for run in grid.runs if run.groups), {})
-        entries = [entry(s, rule, official, len(measures), grid.budget, options.split) for s in grid.settings.values()]
+        entries = [
+            entry(s, measures, rule, official, budget=grid.budget, split=options.split) for s in grid.settings.values()
+        ]
         references = [e for e in entries if e.role == "reference" and e.runs]
         reference = min(references, key=lambda e: (e.label != holder("reference"), e.label), default=None)
         against = options.against or holder("baseline")
@@ -111,26 +113,19 @@ class Contest:
 
     @property
     def lacking(self) -> list[str]:
-        """The objectives of the task that the split does not have."""
-        there = {m.objective for m in self.measures}
-        run = next(iter(self.grid.runs), None)
-        return [*dict.fromkeys(m.objective for m in (run.measures if run else ()) if m.objective not in there)]
+        """The objectives that the split does not have."""
+        having = next((run for run in self.grid.everything if run.measured(self.options.split)), None)
+        if having is None:
+            return []
+        there = {having.measures[place].objective for place in having.measured(self.options.split)}
+        return [*dict.fromkeys(m.objective for m in having.measures if m.objective not in there)]
 
-
-def _measures(grid: Grid, split: str) -> tuple[Measure, ...]:
-    """What `split` has; raises `UsageError` where runs disagree."""
-    runs = [run for s in grid.settings.values() for run in (*s.runs.values(), *s.trials.values())]
-    having = [run for run in runs if run.measured(split)]
-    if not having or not grid.runs:
-        return ()
-    first, places = having[0], having[0].measured(split)
-    for run in having:
-        if run.measured(split) != places:
-            raise UsageError(
-                f"{run.path} and {first.path} were scored on the split {split} for different objectives. "
-                "Train the cells of one of them again."
-            )
-    return tuple(first.measures[place] for place in places)
+    @property
+    def not_shared(self) -> list[str]:
+        """The objectives that some records have on the split and not all of them alike: they have no column."""
+        shared, split = {m.objective for m in self.measures}, self.options.split
+        found = {run.measures[place].objective: None for run in self.grid.everything for place in run.measured(split)}
+        return [name for name in found if name not in shared]
 
 
 def _order(e: Entry, summary: Quantity | None) -> tuple[int, float, str]:

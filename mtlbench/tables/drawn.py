@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -32,13 +31,6 @@ def shown(board: Leaderboard) -> list[Quantity]:
     found = comparison.quantities(board.measures, None, DeltaConvention(), groups=board.groups)
     means = [quantity for quantity in found if quantity.sums_up]
     return means if means and len(board.main) > MANY else found[: len(board.main)]
-
-
-def columns(board: Leaderboard) -> list[int]:
-    """Where the table's measures, of which an extra split may have some only, stand in the runs' curves."""
-    first = next((run for entry in board.entries for run in entry.runs), None)
-    places = {(m.objective, m.metric): place for place, m in enumerate(first.measures)} if first is not None else {}
-    return [places[m.objective, m.metric] for m in board.measures] if places else []
 
 
 def summary(board: Leaderboard) -> Quantity:
@@ -91,10 +83,11 @@ def milliseconds(entry: Entry) -> float:
     return 1000 * float(np.median([run.cost.seconds_per_step for run in entry.runs]))
 
 
-def curves(entry: Entry, quantity: Quantity, columns: Sequence[int]) -> tuple[NDArray[np.int64], Array]:
+def curves(board: Leaderboard, entry: Entry, quantity: Quantity) -> tuple[NDArray[np.int64], Array]:
     """Epochs (E,) that all seeds have, and their validation scores (n, E)."""
     epochs = reduce(np.intersect1d, [run.epochs for run in entry.runs])
-    return epochs, np.array([quantity.of(run.val[np.isin(run.epochs, epochs)][:, columns]) for run in entry.runs])
+    found = [run.val[np.isin(run.epochs, epochs)][:, run.places(board.measures)] for run in entry.runs]
+    return epochs, np.array([quantity.of(scores) for scores in found])
 
 
 def front(board: Leaderboard, i: int, j: int) -> Array:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mtlbench.catalogue import registry
-from mtlbench.record.runs import Array, Run
+from mtlbench.record.runs import Array, Measure, Run
 from mtlbench.record.selection import Rule, choose, merits
 from mtlbench.rendering.table import Role
 from mtlbench.tables.grids import Setting
@@ -69,37 +70,57 @@ def is_reference(method: str, separate_models: bool = False) -> bool:
 
 
 def entry(
-    setting: Setting, rule: Rule, official: Rule, measures: int, budget: int | None, split: str = "test"
+    setting: Setting,
+    measures: Sequence[Measure],
+    rule: Rule,
+    official: Rule,
+    *,
+    budget: int | None = None,
+    split: str = "test",
 ) -> Entry:
-    """The entry of a setting, scored by `rule`, in a grid of that many measures and, if tuned, trials per method.
+    """The entry of a setting.
+
+    Args:
+        setting: with its runs.
+        measures: M that every run has on the split.
+        rule: by which scores count.
+        official: the rule that the protocol states.
+        budget: in the tuned regime, trials per method.
+        split: what is reported.
 
     Raises:
         UsageError: a run that is too short for the rule, or was not scored on `split` where it counts.
     """
     runs = tuple(setting.runs[seed] for seed in sorted(setting.runs))
-
-    def scores(by: Rule) -> Array:
-        return np.array([choose(run, by, split).scores for run in runs]).reshape(len(runs), measures)
+    search = _search(setting, measures, rule, official, budget, split) if budget else None
 
     return Entry(
         label=setting.label,
         role="reference" if is_reference(setting.method, any(run.separate_models for run in runs)) else "method",
         runs=runs,
-        scores=scores(rule),
+        scores=_scores(runs, measures, rule, split),
         missing=tuple(sorted(setting.missing.items())),
-        search=_search(setting, rule, official, measures, budget, split) if budget else None,
+        search=search,
         missing_trials=tuple(sorted(setting.missing_trials.items())),
-        official=scores(official) if rule.name == "oracle" else None,
+        official=_scores(runs, measures, official, split) if rule.name == "oracle" else None,
     )
 
 
-def _search(setting: Setting, rule: Rule, official: Rule, measures: int, budget: int, split: str) -> Search | None:
+def _scores(runs: Sequence[Run], measures: Sequence[Measure], rule: Rule, split: str) -> Array:
+    """(n, M)."""
+    found = [choose(run, rule, split).scores[run.places(measures, split)] for run in runs]
+    return np.array(found, dtype=np.float64).reshape(len(runs), len(measures))
+
+
+def _search(
+    setting: Setting, measures: Sequence[Measure], rule: Rule, official: Rule, budget: int, split: str
+) -> Search | None:
     tuning = next(iter(setting.runs.values())).cell.tuning if setting.runs else None
     if tuning is None:
         return None
-    judged, scores = np.full(budget, -np.inf), np.full((budget, measures), np.nan)
-    judged[[*setting.trials]] = merits([*setting.trials.values()], official)
-    for index, run in setting.trials.items():
-        scores[index] = choose(run, rule, split).scores
-    seconds = sum(run.cost.seconds_training for run in setting.trials.values())
+    trials = [*setting.trials.values()]
+    judged, scores = np.full(budget, -np.inf), np.full((budget, len(measures)), np.nan)
+    judged[[*setting.trials]] = merits(trials, official)
+    scores[[*setting.trials]] = _scores(trials, measures, rule, split)
+    seconds = sum(run.cost.seconds_training for run in trials)
     return Search(budget, tuning.trial, judged, scores, seconds)

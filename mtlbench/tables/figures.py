@@ -165,15 +165,15 @@ def learning_curves(board: Leaderboard) -> Figure:
     shown = [*entries, *([reference] if reference is not None else [])]
     start = WARM_UP * max((int(run.epochs[-1]) for entry in shown for run in entry.runs), default=0)
     crops = False
-    quantities, columns = drawn.shown(board), drawn.columns(board)
+    quantities = drawn.shown(board)
     figure, axes_of = panels(len(quantities), 3.5, 3.0)
     for axes, quantity in zip(axes_of, quantities, strict=True):
         late: list[float] = []
         for entry in static:
-            epochs, curves = drawn.curves(entry, quantity, columns)
+            epochs, curves = drawn.curves(board, entry, quantity)
             axes.plot(epochs, curves.mean(0), color=STATIC_LOOK.color, linewidth=0.6, zorder=1)
         for entry in shown:
-            epochs, curves = drawn.curves(entry, quantity, columns)
+            epochs, curves = drawn.curves(board, entry, quantity)
             band = [t_interval(scores) for scores in curves.T]
             bounds = np.array([(b.low, b.high) if b.known else (b.mean, b.mean) for b in band]).reshape(-1, 2)
             one = look[entry.label]

@@ -75,6 +75,11 @@ class Grid:
         """All finished runs that scores are taken from."""
         return [run for setting in self.settings.values() for run in setting.runs.values()]
 
+    @property
+    def everything(self) -> list[Run]:
+        """All finished runs, trials of searches included."""
+        return [run for s in self.settings.values() for run in (*s.runs.values(), *s.trials.values())]
+
     @cached_property
     def seeds(self) -> list[int]:
         """The seeds of the grid: all that any method has a cell for."""

@@ -14,7 +14,7 @@ from mtlbench.tables.comparison import Quantity
 from mtlbench.tables.contest import Contest
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.grids import Grid, sort
-from mtlbench.tables.mixture import Mixture, marks, mixture, refusal
+from mtlbench.tables.mixture import Mixture, have_something_in_common, marks, mixture, refusal
 from mtlbench.tables.notes import facts, footnotes, missing
 from mtlbench.tables.options import TableOptions
 from mtlbench.tables.published import published_rows
@@ -73,9 +73,9 @@ def report(collection: Collection, options: TableOptions | None = None) -> Repor
     for grid in found.grids:
         if not _has(grid, options.split):
             continue
-        mixed = mixture(grid)
-        if mixed and not options.allow_mixed:
-            made.refused.append(refusal(grid, mixed))
+        mixed = mixture(grid, options.split)
+        if mixed and (not options.allow_mixed or not have_something_in_common(grid, options.split)):
+            made.refused.append(refusal(grid, mixed, options.allow_mixed))
             continue
         board = _leaderboard(grid, mixed, options)
         made.boards.append(board)
@@ -121,7 +121,7 @@ def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions) -> Leaderboa
 def _table(contest: Contest, mixed: Mixture) -> Table:
     grid, split, entries = contest.grid, contest.options.split, contest.entries
     found, cells = columns(contest)
-    symbols, mark_notes = marks(entries, mixed)
+    symbols, mark_notes = marks(grid, mixed)
     more_rows, more_notes = _published(contest)
     seeds = len(grid.seeds)
     done, asked = sum(len(e.runs) for e in entries), seeds * len(entries)

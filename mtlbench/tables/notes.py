@@ -60,6 +60,7 @@ def footnotes(contest: Contest) -> list[Note]:
     return [
         *(Note(text) for text in said if text),
         *_apart(contest),
+        *_not_shared(contest),
         *_dirty(entries),
         *_twins(entries),
         *_winners(entries),
@@ -217,6 +218,11 @@ def _apart(contest: Contest) -> list[Note]:
     others = contest.grid.apart
     text = f"Not mixed with {', '.join(others)}: other contents of the protocol have tables of their own."
     return [Note(text, "warning")] if others else []
+
+
+def _not_shared(contest: Contest) -> list[Note]:
+    text = f"Left out, as not every record has them alike: {listed(contest.not_shared)}."
+    return [Note(text, "warning")] if contest.not_shared else []
 
 
 def _dirty(entries: Sequence[Entry]) -> list[Note]:

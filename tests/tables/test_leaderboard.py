@@ -21,6 +21,7 @@ from mtlbench.record.runs import Absent, Collection, Run, collect
 from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
 from mtlbench.rendering.table import Row, Table, Value
 from mtlbench.tables.leaderboard import Leaderboard, Report, report
+from mtlbench.tables.making import make, write
 from mtlbench.tables.options import DeltaConvention, TableOptions
 
 LEFT, RIGHT = "left.accuracy", "right.accuracy"
@@ -28,12 +29,13 @@ LEFT, RIGHT = "left.accuracy", "right.accuracy"
 
 def of(finished: list[Record], absent: list[Record] = [], **options: Any) -> Report:  # noqa: B006
     """The report of records that stand nowhere on disk."""
-    return report(
-        Collection(
-            [Run.of(r, Path(f"{r.id}.json")) for r in finished],
-            [Absent(Path(f"{r.id}.json"), r.id, r.status, r.reason, r.cell, r.label) for r in absent],
-        ),
-        TableOptions(**options),
+    return report(collection(finished, absent), TableOptions(**options))
+
+
+def collection(finished: list[Record], absent: list[Record] = []) -> Collection:  # noqa: B006
+    return Collection(
+        [Run.of(r, Path(f"{r.id}.json")) for r in finished],
+        [Absent(Path(f"{r.id}.json"), r.id, r.status, r.reason, r.cell, r.label) for r in absent],
     )
 
 
@@ -439,7 +441,7 @@ def test_a_damaged_record_beside_no_other_is_warned_of(tmp_path: Path) -> None:
 
 def test_a_copied_record_is_counted_once(results: tuple[Path, dict[tuple[str, int], Path]]) -> None:
     folder, files = results
-    copy = folder / "copy" / "seed0-copy"
+    copy = folder / "copy" / files["uniform", 0].parent.name
     copy.mkdir(parents=True)
     (copy / "record.json").write_text(files["uniform", 0].read_text())
     made = read(folder)
@@ -533,6 +535,86 @@ def test_commits_hardware_and_uncommitted_changes_are_told() -> None:
     table = only(of([record(), record("gradvac", provenance=provenance(commit="e" * 40, dirty=True))])).table
     assert "commits cccccccccccc, eeeeeeeeeeee" in notes(table)
     assert "1 records were made with uncommitted changes" in notes(table)
+
+
+def of_objective(name: str, metric: MetricInfo = ACCURACY, method: str = "gradvac") -> Record:
+    """A record whose second objective is this one, `right` for all others."""
+    scores = {"left": {"accuracy": 70.0}, name: {metric.name: 60.0}}
+    return record(
+        method,
+        objectives=(ObjectiveInfo(name="left", metrics=(ACCURACY,)), ObjectiveInfo(name=name, metrics=(metric,))),
+        evaluations=(Evaluation(epoch=1, step=1, losses={}, scores={"val": scores, "test": scores}),),
+    )
+
+
+OTHERS = [
+    (of_objective("middle"), "objectives: left, right (2 records", "left, middle (1 records"),
+    (of_objective("right", ACCURACY.model_copy(update={"unit": ""})), "metrics of right: accuracy [%], higher", "accu"),
+    (
+        of_objective("right", ACCURACY.model_copy(update={"higher_is_better": False})),
+        "metrics of right",
+        "%], lower is",
+    ),
+    (of_objective("right", ACCURACY.model_copy(update={"name": "f1"})), "metrics of right", "f1 [%], higher is better"),
+]
+
+
+@pytest.mark.parametrize(("odd", "one", "other"), OTHERS)
+def test_records_of_other_objectives_or_metrics_are_refused(odd: Record, one: str, other: str) -> None:
+    made = of([record(), record("pcgrad"), odd])
+    assert not made.boards
+    (message,) = made.refused
+    for text in (one, other, f"{odd.id}.json", "--allow-mixed"):
+        assert text in message
+
+
+@pytest.mark.parametrize(("odd", "one", "other"), OTHERS)
+def test_mixed_objectives_are_marked_and_the_table_has_those_that_all_share(
+    odd: Record, one: str, other: str, tmp_path: Path
+) -> None:
+    tables = make(collection([record(), record("pcgrad"), odd]), TableOptions(allow_mixed=True))
+    (board,) = tables.report.boards
+    assert {r.label: bool(r.marks) for r in board.table.rows} == {"uniform": False, "pcgrad": False, "gradvac": True}
+    assert [c.key for c in board.table.columns][:2] == [LEFT, "rank"]
+    assert value(board.table, "gradvac", LEFT).mean == 70.0
+    assert "Left out, as not every record has them alike: right" in notes(board.table)
+    assert write(tables, tmp_path)
+
+
+def test_the_order_of_objectives_in_a_record_means_nothing(tmp_path: Path) -> None:
+    turned = record("gradvac", curves=[({"right": 2.0, "left": 1.0}, {"right": 4.0, "left": 3.0})])
+    tables = make(collection([record(), turned]))
+    (board,) = tables.report.boards
+    for key, mean in ((LEFT, 3.0), (RIGHT, 4.0)):
+        assert value(board.table, "gradvac", key).mean == value(board.table, "uniform", key).mean == mean
+    assert write(tables, tmp_path)
+
+
+def test_records_without_a_common_objective_have_no_table_at_all() -> None:
+    scores = {"middle": {"accuracy": 70.0}}
+    odd = record(
+        "gradvac",
+        objectives=(ObjectiveInfo(name="middle", metrics=(ACCURACY,)),),
+        evaluations=(Evaluation(epoch=1, step=1, losses={}, scores={"val": scores, "test": scores}),),
+    )
+    made = of([record(), odd], allow_mixed=True)
+    assert not made.boards
+    assert "no objective" in made.refused[0]
+    assert odd.id in made.refused[0]
+
+
+def test_a_row_of_separate_and_of_joint_models_is_refused() -> None:
+    made = of([record("gradvac", 0), record("gradvac", 1, separate=True)])
+    (message,) = made.refused
+    assert "models of gradvac: one for all (1 records" in message
+    assert only(of([record("gradvac", 0), record("gradvac", 1, separate=True)], allow_mixed=True)).table.rows[0].marks
+
+
+def test_trials_on_other_data_are_refused_too() -> None:
+    made = tuned("uniform", [80, 90, 70, 60], [79.0, 80.0])
+    odd = made[0].model_copy(update={"provenance": provenance(data_digest="f" * 64)})
+    (message,) = of([odd, *made[1:]]).refused
+    assert "data: d (5 records" in message
 
 
 # --- the tuned regime

@@ -35,8 +35,8 @@ def on(variant: str, protocol: str, methods: tuple[str, ...] = METHODS) -> list[
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    save([*on("digits", "digits"), *on("mnist", "cpu"), *on("mnist", "sener2018")], tmp_path / "results")
-    return tmp_path / "results"
+    save([*on("digits", "digits"), *on("mnist", "cpu"), *on("mnist", "sener2018")], tmp_path / "runs")
+    return tmp_path / "runs"
 
 
 FIGURES = ("scores", "trade-off", "learning-curves", "score-against-cost")
@@ -74,8 +74,8 @@ def test_a_choice_of_methods_keeps_the_base_row_and_a_choice_of_seeds_holds_for_
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("task=multimnst", "No records under results fit. There are records of: multimnist/digits, multimnist/mnist"),
-        ("method=pcgrad task=multimnist/fashion", "No records under results fit"),
+        ("task=multimnst", "No records under runs fit. There are records of: multimnist/digits, multimnist/mnist"),
+        ("method=pcgrad task=multimnist/fashion", "No records under runs fit"),
         ("regime=tunde", "regime=tunde is not allowed: it is fixed or tuned"),
         ("tsk=multimnist", "Did you mean 'task'"),
         ("--selection best", "selection=best is not allowed. Rules: best-val"),
@@ -83,7 +83,7 @@ def test_a_choice_of_methods_keeps_the_base_row_and_a_choice_of_seeds_holds_for_
         ("--against unifrom", "Did you mean 'uniform'"),
         ("--level 95", "95 is not allowed: a level is between 0 and 1"),
         ("--format csv", "A CSV file holds one table"),
-        ("results=nowhere", "nothing yet"),
+        ("results=nowhere", "No cells under nowhere"),
         ("--out in_the_way/site", "cannot be written to in_the_way/site/leaderboards/figures: Not a directory"),
         ("--out in_the_way/table.md", "in_the_way/table.md cannot be written: File exists"),
     ],
@@ -129,7 +129,7 @@ def test_a_folder_gets_every_rendering_the_figures_and_an_index(
 
 
 def test_tables_written_among_the_records_do_not_disturb_them(command: Command, results: Path) -> None:
-    assert command("table --out results").code == 0
+    assert command("table --out runs").code == 0
     assert "multimnist/mnist, protocol cpu@1" in command("table").output
 
 
@@ -177,7 +177,7 @@ def test_what_must_not_be_mixed_is_refused_with_the_other_tables_shown(command: 
 
 def test_trials_alone_make_no_table_and_that_is_said(command: Command, tmp_path: Path) -> None:
     trials = parse(["method=uniform", "task=multimnist", "tune=2"]).cells
-    save([record(cell=cell) for cell in trials], tmp_path / "results")
+    save([record(cell=cell) for cell in trials], tmp_path / "runs")
     told = command("table")
     assert told.code == 2
     assert "mtlbench status" in told.output

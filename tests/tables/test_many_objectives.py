@@ -173,8 +173,13 @@ def test_a_run_without_the_split_is_named() -> None:
     ):
         of(given, split="news")
     other = [*grid(1), multilingual("pcgrad", lacking=7)]
-    with pytest.raises(UsageError, match=r"were scored on the split news for different objectives"):
-        of(other, split="news")
+    (message,) = of(other, split="news").refused
+    assert "objectives on news: " in message
+    assert "pcgrad-0.json" in message
+    marked = only(of(other, split="news", allow_mixed=True))
+    assert [m.objective for m in marked.measures] == [f"l{k}" for k in range(7, 20)]
+    assert mean_of(marked, "pcgrad", "l7.bleu") == pytest.approx((70 + 2) / 2)
+    assert mean_of(marked, "uniform", "l7.bleu") == pytest.approx((70 + 1 + 2) / 2)
 
 
 def test_unknown_splits_and_the_oracle_on_extra_ones_are_refused() -> None:
@@ -288,7 +293,7 @@ def test_every_rendering_has_the_means_over_groups_and_names_the_split(form: str
 
 
 def test_the_command_makes_the_table_of_a_split(command: Callable[..., Any], tmp_path: Path) -> None:
-    save(grid(), tmp_path / "results")
+    save(grid(), tmp_path / "runs")
     table = json.loads(command("table --split news --format json").output)
     assert table["facts"]["split"] == "news"
     assert "mean.high" in table["rows"][0]["values"]
