@@ -58,7 +58,7 @@ CASES = {
     "protocol identity": (f"{CELL} protocol.version=7", ["'version'", "epochs"]),
     "protocol range": (f"{CELL} protocol.epochs=0", ["protocol.epochs=0", "greater than or equal to 1"]),
     "protocol type": (f"{CELL} protocol.epochs=some", ["protocol.epochs=some", "integer"]),
-    "protocol choice": (f"{CELL} protocol.optimizer.name=lion", ["'lion'", "adamw"]),
+    "protocol choice": (f"{CELL} protocol.optimizer.name=lion", ["optimizer.name=lion", "adamw"]),
     "protocol infinite": (f"{CELL} protocol.optimizer.lr=inf", ["protocol.optimizer.lr=inf", "finite"]),
     "optimizer's own rule": (f"{CELL} protocol.optimizer.betas=[0.9,2]", ["protocol.optimizer", "beta"]),
     "task's own rule": (f"{CELL} protocol.options.dropout=2", ["protocol.options.dropout", "less than 1"]),
