@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mtlbench.tables.making import leaderboards
 
 __version__ = "0.1.0"
+
+# In a clone, methods/ and tasks/ stand beside this folder; a wheel has them in it.
+if not Path(__file__).with_name("methods").is_dir():
+    __path__.append(str(Path(__file__).absolute().parents[1]))
 
 # Every public name and the module that defines it. They are imported on first use, so that
 # `mtlbench list` and `--help` never wait for torch.
