@@ -27,7 +27,9 @@ def run(options: argparse.Namespace) -> int:
 
     plugins.load(options.plugin)
     request = parse(options.words, [path_of(file).resolve() for file in options.plugin])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's wish to stop is a Ctrl-C
+    for wish in (signal.SIGTERM, signal.SIGHUP):  # of a batch system, of a terminal that is closed: a Ctrl-C
+        if signal.getsignal(wish) != signal.SIG_IGN:  # as `nohup` says
+            signal.signal(wish, signal.default_int_handler)
     console = console_of()
     if request.added and not options.quiet:
         names = ", ".join(dict.fromkeys(cell.method for cell in request.added))
@@ -37,7 +39,12 @@ def run(options: argparse.Namespace) -> int:
             outcomes = launch(request, reporter, options.retry)
         except Stopped as stopped:
             done = sum(o.status in _GOOD for o in stopped.outcomes)
-            console.print(f"[yellow]interrupted[/]: {done} of {request.total} cells are finished; {_AGAIN}.")
+            lost = (
+                f" {stopped.killed} had no time to save a checkpoint and go on from their last."
+                if stopped.killed
+                else ""
+            )
+            console.print(f"[yellow]interrupted[/]: {done} of {request.total} cells are finished; {_AGAIN}.{lost}")
             return 130
     failed = sum(o.status not in _GOOD for o in outcomes)
     if not options.quiet:
