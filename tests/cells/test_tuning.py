@@ -504,11 +504,14 @@ def test_a_search_that_is_stopped_again_and_again_ends_with_the_records_of_an_un
     assert len(expected) == 10
     results = tmp_path / "stopped"
     for records in (0, 4, 6, 8):  # in the first trials, among them, and in the reruns
-        started = commands.start(f"{words} results={results}", tmp_path, {"TINY_PAUSE": "0.04"})
-        while started.runs() and (len(files(results, RECORD)) < records or not files(results, CHECKPOINT)):
+        gate = tmp_path / f"gate{records}"  # closed once there are so many records: the search cannot end before
+        started = commands.start(f"{words} results={results}", tmp_path, {"TINY_GATE": f"{records} {gate} {results}"})
+        while len(files(results, RECORD)) < records or not files(results, CHECKPOINT):
+            assert started.runs()
             time.sleep(0.002)
         started.kill_group(sent)
-        assert started.wait().code in (130, -signal.SIGKILL)
+        gate.touch()
+        assert started.wait().code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     last = commands.start(f"{words} results={results}", tmp_path).wait()
     assert last.code == 0, last.output
     assert curves(results) == expected

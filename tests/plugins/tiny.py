@@ -95,6 +95,7 @@ class Tiny(mtlbench.Task):
         self.seen += 1
         _trace("batch", x)
         time.sleep(float(os.environ.get("TINY_PAUSE", 0)))
+        _pass_gate(self.seen)
         if self.seen == 5 and not os.environ.get("TINY_HEALTHY"):
             if self.variant == "raises":
                 raise RuntimeError("the fifth step\nfails | always")
@@ -113,6 +114,13 @@ class Tiny(mtlbench.Task):
         os.write(1, b'{"event": "end", "status": "finished", "reason": "forged"}\n')
         x, y = self.splits[split]
         return {self.objectives[k].name: {"mse": float((model(x, k) - y[:, k]).square().mean())} for k in objectives}
+
+
+def _pass_gate(steps: int) -> None:
+    """`TINY_GATE="N GATE RESULTS"`: once there are N records, no cell goes further than six steps until GATE exists."""
+    records, gate, results = os.environ.get("TINY_GATE", "0  ").split(" ")
+    while gate and steps > 6 and not Path(gate).exists() and len([*Path(results).rglob("record.json")]) >= int(records):
+        time.sleep(0.01)
 
 
 def _trace(what: str, tensor: Tensor) -> None:
