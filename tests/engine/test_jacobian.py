@@ -252,3 +252,54 @@ def test_a_parameter_in_two_groups_or_an_empty_group_is_refused():
         Jacobian([[a], []])
     with pytest.raises(ValueError, match="several devices"):
         Jacobian([[a], [Parameter(torch.zeros(2, device="meta"))]])
+
+
+@pytest.mark.parametrize("how", ["combine", "add"])
+def test_what_an_earlier_update_left_is_not_added_where_gradients_have_gone(how):
+    groups = [parameters((5,), (2, 3)), parameters((70,))]
+    jacobian = Jacobian(groups)
+    gradients = random_rows(jacobian, 2)
+    ones = torch.ones(1, 2, dtype=torch.float64)
+
+    def update():
+        if how == "combine":
+            jacobian.combine(ones)
+        else:
+            jacobian.add([torch.cat([(a + b).flatten() for a, b in zip(*part, strict=True)]) for part in parts])
+
+    parts = [[row[:2] for row in gradients], [row[2:] for row in gradients]]
+    update()
+    for gone in (0, 1, 2):  # of one parameter; the others are added to
+        before = [p.grad.clone() for p in jacobian.parameters]
+        jacobian.parameters[gone].grad = None
+        update()
+        for i, p in enumerate(jacobian.parameters):
+            then = 0 if i == gone else before[i]
+            torch.testing.assert_close(p.grad, then + gradients[0][i] + gradients[1][i], rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_that_were_copied_elsewhere_are_taken_up_as_they_are_now():
+    jacobian = Jacobian([parameters((5,), (70,))])
+    gradients = random_rows(jacobian, 2)
+    jacobian.combine(torch.ones(1, 2, dtype=torch.float64))
+    for p in jacobian.parameters:
+        p.grad = torch.full_like(p, 7.0)  # no view of the update any more
+    jacobian.combine(torch.ones(1, 2, dtype=torch.float64))
+    for i, p in enumerate(jacobian.parameters):
+        torch.testing.assert_close(p.grad, 7 + gradients[0][i] + gradients[1][i], rtol=1e-5, atol=1e-5)
+
+
+def test_rows_and_gradients_have_the_strides_of_their_parameters():
+    kernel = Parameter(torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last))
+    sliced = Parameter(torch.zeros(6, 4)[:, ::2])
+    turned = Parameter(torch.zeros(5, 7).T)
+    jacobian = Jacobian([[kernel, turned], [sliced]])
+    gradients = random_rows(jacobian, 2)
+    for row, given in enumerate(gradients):
+        for view, gradient in zip(jacobian.row(row), given, strict=True):
+            assert torch.equal(view, gradient)
+    jacobian.combine(torch.ones(1, 2, dtype=torch.float64))
+    for i, p in enumerate(jacobian.parameters):
+        torch.testing.assert_close(p.grad, gradients[0][i] + gradients[1][i], rtol=1e-5, atol=1e-5)
+    assert kernel.grad.stride() == kernel.stride()
+    assert turned.grad.stride() == turned.stride()

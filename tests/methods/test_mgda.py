@@ -1,6 +1,7 @@
 """MGDA: the exact min-norm point, held to closed forms, to an independent solver and to its own certificate."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -232,3 +233,44 @@ def test_never_longer_than_torchjd():
         rows = rng.standard_normal((k, 2 * k)) + 0.2
         theirs = aggregation.MGDA()(torch.from_numpy(rows)).norm().item()
         assert np.linalg.norm(min_norm_point(rows)[1]) <= theirs * (1 + 1e-12)
+
+
+def test_a_group_that_one_objective_does_not_reach_is_told_once_and_not_trained():
+    rows = torch.from_numpy(np.random.default_rng(9).standard_normal((3, 2, 6)))
+    rows[1, 0] = 0
+    gramian = rows @ rows.transpose(1, 2)
+    method = mtlbench.method("mgda")
+    with pytest.warns(UserWarning, match=r"objective 0 has a gradient of zero in group 1 of 3.*is not trained"):
+        weights = method.weights(gramian)
+    assert weights[1].tolist() == [1, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method.weights(gramian)
+        mtlbench.method("mgda").weights(gramian[1])  # one group: the objective is at its optimum
+        everywhere = gramian.clone()
+        everywhere[:, 0], everywhere[:, :, 0] = 0, 0
+        mtlbench.method("mgda").weights(everywhere)
+
+
+def test_digits_that_elimination_loses_are_found_again_by_one_refinement():
+    # Wilkinson's example: pivots grow to 2^29, so that plain elimination leaves a residual near 1e-8.
+    q = np.eye(30) - np.tril(np.ones((30, 30)), -1)
+    q[:, -1] = 1
+    c = np.random.default_rng(10).random(30)
+    assert np.abs(c - q @ np.linalg.solve(q, c)).max() > 1e-10
+    assert np.abs(c - q @ mgda._solve(q, c, np.ones(30, dtype=bool))).max() < 1e-13
+
+
+@pytest.mark.parametrize("treated", [[1, 2], [2, 0], [1]])
+def test_treated_objectives_are_weighed_by_their_own_losses_and_gradients(treated):
+    rng = np.random.default_rng(11)
+    rows, losses = rng.standard_normal((3, 20)) + 0.5, np.array([0.1, 1.0, 30.0])
+    gramian = torch.from_numpy(rows @ rows.T)
+    method = mtlbench.method("mgda", normalize="loss")
+    weights = method.weights(gramian, torch.from_numpy(losses), treated=treated)
+    kept = sorted(treated)
+    alone = mtlbench.method("mgda", normalize="loss").weights(
+        torch.from_numpy(rows[kept] @ rows[kept].T), torch.from_numpy(losses[kept])
+    )
+    assert weights[kept].tolist() == pytest.approx(alone.tolist(), rel=1e-12)
+    assert all(weights[k] == 1 for k in range(3) if k not in treated)

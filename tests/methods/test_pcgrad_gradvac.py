@@ -433,3 +433,23 @@ def test_what_is_not_finite_is_refused_naming_the_method_and_the_objective(value
             mtlbench.method(name).weights(table)
         with pytest.raises(mtlbench.Diverged, match=f"{name}: the loss of objective 2 is"):
             mtlbench.method(name).weights(torch.eye(3), torch.tensor([1.0, 1.0, value]))
+
+
+@pytest.mark.parametrize("length", [1e-4, 1e-5])
+def test_a_working_copy_that_a_correction_has_shortened_is_still_corrected(length):
+    # g0 is nearly opposite to g1: what is left of it, of this length, conflicts with g2. Guards act below 1e-6 only.
+    rows = torch.tensor([[1.0, length, 0.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 1.0]], dtype=torch.float64)
+    weights = mtlbench.method("gradvac", target=0.0, shuffle=False).weights(gramian(rows))
+    (expected,) = oracles.pcgrad([rows.numpy()], oracles.index_orders(1, 3))
+    assert (weights @ rows).numpy() == pytest.approx(expected, abs=1e-9 * length)
+    plain = mtlbench.method("pcgrad", shuffle=False).weights(gramian(rows))
+    torch.testing.assert_close(weights, plain, rtol=1e-6, atol=0)
+
+
+def test_a_similarity_between_the_ceiling_and_a_target_above_it_is_not_lowered():
+    method = mtlbench.method("gradvac", beta=1.0)
+    method.weights(gramian(pair(1.0)))
+    assert method.target[0, 0, 1].item() == 1.0  # which counts as 0.9999
+    before = method.corrected.item()
+    assert method.weights(gramian(pair(0.99995))).tolist() == [1.0, 1.0]
+    assert method.corrected.item() == before
