@@ -13,7 +13,7 @@ import pydantic
 from mtlbench.cells.words import RESULTS
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
-from mtlbench.storage import is_locked
+from mtlbench.storage import is_locked, read_regular
 from mtlbench.strict import first_error
 
 
@@ -21,14 +21,23 @@ class Unreadable(UsageError):
     """A record file that is not whole."""
 
 
+LARGEST_FILE = 256 * 2**20
+"""Bytes; a thousand objectives with a thousand evaluations of three splits are some 100 MiB."""
+
+
 def load(path: Path) -> Record:
     """Read a `record.json` or `failure.json`; raises `Unreadable` naming the file and what is wrong with it."""
     try:
-        return Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(read_regular(path, LARGEST_FILE))
     except pydantic.ValidationError as error:
         raise Unreadable(f"{path} is not a whole record: {first_error(error)}") from error
+    except (RecursionError, ValueError) as error:  # nested too deep, or numbers of more digits than Python writes
+        raise Unreadable(f"{path} is not a whole record: {error}") from error
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
+    if path.name in (RECORD, FAILURE) and (path.name == RECORD) != (record.status == "finished"):
+        raise Unreadable(f"{path} is not a whole record: {path.name} cannot have the status {record.status}")
+    return record
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ def cell_state(folder: Path) -> CellState:
         record = load(path)
     except Unreadable as error:
         return CellState(path, cell, "unreadable", str(error))
+    if record.id != cell:
+        return CellState(path, cell, "unreadable", f"{path} is of another cell ({record.label}, {record.id})")
     return CellState(path, cell, record.status, record.reason, record)
 
 

@@ -89,12 +89,7 @@ class Run:
         """The compact form of a finished record; raises `Unreadable` where a curve is missing, twice, or has holes."""
         assert record.cost is not None
         assert record.provenance is not None
-        for o in record.objectives:
-            if not o.metrics:
-                raise Unreadable(f"{path} is not a whole record: the objective {o.name} has no metric")
         measures = _measures(record.objectives)
-        if len({(m.objective, m.metric) for m in measures}) < len(measures):
-            raise Unreadable(f"{path} is no record that can be read: two objectives or metrics have one name")
         val, test = (_curves(record.evaluations, split, measures) for split in SPLITS)
         for split, curves in zip(SPLITS, (val, test), strict=True):
             for place in np.flatnonzero(np.isnan(curves).any(0))[:1]:

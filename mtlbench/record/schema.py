@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ import pydantic
 from mtlbench.catalogue.protocol import protocol_folder, protocol_label
 from mtlbench.cells.axes import AXES, as_data, from_data
 from mtlbench.cells.cell import Tuning, identity, method_label, setting_id
+from mtlbench.cells.parameters import default_parameters
+from mtlbench.record.configuration import LARGEST, require_configuration, require_enough
 from mtlbench.storage import write_atomically
 from mtlbench.strict import Strict
 
@@ -21,6 +24,8 @@ FAILURE = "failure.json"
 CHECKPOINT = "checkpoint.pt"
 
 Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
+Seconds = Annotated[float, pydantic.Field(allow_inf_nan=False, ge=0)]
+Count = Annotated[int, pydantic.Field(ge=0, le=LARGEST)]
 Scores = dict[str, dict[str, dict[str, Finite]]]
 """Split -> objective -> metric -> value."""
 Status = Literal["finished", "diverged", "oom", "timeout", "error"]
@@ -52,6 +57,11 @@ def _plain(facts: Any) -> Any:
 Facts = Annotated[dict[str, Any], pydantic.BeforeValidator(_plain)]
 
 
+def _require_distinct(what: str, names: Sequence[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two {what} are called {twice[0]}")
+
+
 class MetricInfo(Strict):
     """A metric as its task declared it when the cell ran."""
 
@@ -66,15 +76,21 @@ class ObjectiveInfo(Strict):
     """An objective and its metrics, the main one first."""
 
     name: str
-    metrics: tuple[MetricInfo, ...]
+    metrics: Annotated[tuple[MetricInfo, ...], pydantic.Field(min_length=1)]
+
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _are_distinct(cls, metrics: tuple[MetricInfo, ...]) -> tuple[MetricInfo, ...]:
+        _require_distinct("metrics", [metric.name for metric in metrics])
+        return metrics
 
 
 class Evaluation(Strict):
     """One point of the curves."""
 
-    epoch: int
+    epoch: Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
     """Completed epochs."""
-    step: int
+    step: Count
     """Completed optimiser steps."""
     losses: dict[str, Finite]
     """Mean training loss of each objective since the previous evaluation."""
@@ -84,12 +100,12 @@ class Evaluation(Strict):
 class Cost(Strict):
     """What the cell cost, evaluation apart from training."""
 
-    steps: int
-    seconds_per_step: float
+    steps: Count
+    seconds_per_step: Seconds
     """Median over blocks of steps; loading the batch, forward, backward, method and optimiser."""
-    seconds_training: float
-    seconds_evaluation: float
-    peak_memory_bytes: int
+    seconds_training: Seconds
+    seconds_evaluation: Seconds
+    peak_memory_bytes: Count
     memory: Literal["process", "device"]
     """Whether the peak is the process's resident memory (CPU) or the device's allocated memory."""
 
@@ -100,7 +116,7 @@ class Provenance(Strict):
     started: str
     """ISO 8601, UTC."""
     finished: str
-    resumed: int
+    resumed: Count
     """How often the cell went on from a checkpoint."""
     packages: dict[str, str]
     commit: str | None
@@ -113,7 +129,7 @@ class Provenance(Strict):
     """A hash of the machine's name and of its start: equal for runs whose times can be compared."""
     hardware: str
     device: str
-    threads: int
+    threads: Count
     precision: Precision = "float32"
     """In which forward passes of training really ran; a task may score in a higher one."""
 
@@ -149,6 +165,11 @@ class CellInfo(Strict):
         """What the identity is made of: where there is no tuning, there is no word of it."""
         return self.model_dump(exclude={"tuning"} if self.tuning is None else None)
 
+    @pydantic.model_validator(mode="after")
+    def _is_possible(self) -> CellInfo:
+        require_configuration(**{name: getattr(self, name) for name in CellInfo.model_fields})
+        return self
+
     @property
     def protocol_label(self) -> str:
         """`cpu@1`, with the overridden keys if any."""
@@ -173,8 +194,9 @@ class Record(Strict):
     that failed leaves the same content, as far as it came, in `failure.json`.
     """
 
-    schema_version: Literal[1, 2, 3] = 3
-    """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision. Older ones are read as is."""
+    schema_version: Literal[1, 2, 3, 4] = 4
+    """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision; 4 the method's defaults. Older
+    ones are read as is."""
     id: str
     status: Status
     reason: str = ""
@@ -192,6 +214,16 @@ class Record(Strict):
     provenance: Provenance | None = None
     diagnostics: dict[str, Finite] = pydantic.Field(default_factory=dict)
     """What the method says of its run, such as the share of visits that Gradient Vaccine corrected."""
+    defaults: dict[str, Any] | None = None
+    """The method's default hyper-parameters when the cell ran, which labels leave out; None before version 4."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _note_defaults(cls, data: Any) -> Any:
+        """Of a new record: its method is known here and now, and may not be where the record is read."""
+        if isinstance(data, dict) and isinstance(cell := data.get("cell"), CellInfo):
+            return {"defaults": default_parameters(cell.method), **data}
+        return data
 
     @pydantic.model_validator(mode="after")
     def _is_whole(self) -> Record:
@@ -199,16 +231,26 @@ class Record(Strict):
             raise ValueError("the id is not that of the configuration")
         if self.status == "finished" and not (self.evaluations and self.cost and self.provenance and self.objectives):
             raise ValueError("a finished record needs objectives, evaluations, cost and provenance")
-        strangers = {name for group in self.groups.values() for name in group} - {o.name for o in self.objectives}
-        if strangers:
-            raise ValueError(f"groups name {', '.join(sorted(strangers))}, which is no objective")
+        if self.status == "finished":
+            require_enough(self.cell.protocol["selection"], len(self.evaluations))
+        names = [objective.name for objective in self.objectives]
+        _require_distinct("objectives", names)
+        for group, members in self.groups.items():
+            if strangers := {*members} - {*names}:
+                raise ValueError(f"groups name {', '.join(sorted(strangers))}, which is no objective")
+            if not members:
+                raise ValueError(f"the group {group} has no objectives")
+            _require_distinct(f"objectives in the group {group}", members)
+        epochs = [evaluation.epoch for evaluation in self.evaluations]
+        if epochs != sorted({*epochs}):
+            raise ValueError(f"the evaluations are not in the order of their epochs: {epochs}")
         return self
 
     @property
     def label(self) -> str:
         """The method with what differs from its defaults."""
         c = self.cell
-        return method_label(c.method, c.parameters, c.axes, c.tuning)
+        return method_label(c.method, c.parameters, c.axes, c.tuning, self.defaults)
 
     @property
     def protocol_label(self) -> str:

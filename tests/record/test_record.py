@@ -12,6 +12,7 @@ import pydantic
 import pytest
 
 import mtlbench
+from mtlbench.catalogue.registry import methods
 from mtlbench.cells.request import parse
 from mtlbench.record.reading import Unreadable, cells, load
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, CellInfo, Record
@@ -47,7 +48,7 @@ def test_a_record_comes_back_as_it_was_written(train: Callable[..., Record], tmp
 
 def test_the_file_says_its_schema_version_and_what_ran(place: Path) -> None:
     content = json.loads((place / RECORD).read_text())
-    assert content["schema_version"] == 3
+    assert content["schema_version"] == 4
     assert content["cell"]["parameters"] == {"beta": 0.1, "target": None, "shuffle": True}
     assert content["cell"]["protocol"]["version"] == 1
     packages = set(content["provenance"]["packages"])
@@ -55,6 +56,19 @@ def test_the_file_says_its_schema_version_and_what_ran(place: Path) -> None:
     assert "sentencepiece" not in packages  # on which this task does not depend
     assert content["provenance"]["method_digest"] != "unknown"
     assert [sorted(e["scores"]) for e in content["evaluations"]] == [["test", "val"]] * 3
+
+
+def test_a_label_leaves_defaults_out_where_the_method_is_not_installed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = {name: entry for name, entry in methods.entries().items() if name != "gradvac"}
+    monkeypatch.setattr(methods, "_entries", entries)
+    monkeypatch.setattr("mtlbench.cells.parameters._defaults", {})
+    assert load(place / RECORD).label == "gradvac(beta=0.1)"
+    content = json.loads((place / RECORD).read_text())
+    assert content.pop("defaults") == {"beta": 0.01, "target": None, "shuffle": True}
+    (place / RECORD).write_text(json.dumps({**content, "schema_version": 3}))
+    assert load(place / RECORD).label == "gradvac(beta=0.1, target=None, shuffle=True)"  # nobody knows better
 
 
 def change(path: str, value: Any) -> Callable[[str], str]:
@@ -71,7 +85,7 @@ def change(path: str, value: Any) -> Callable[[str], str]:
 
 
 DAMAGE: dict[str, tuple[Callable[[str], Any], str]] = {
-    "another schema version": (change("schema_version", 4), "schema_version"),
+    "another schema version": (change("schema_version", 5), "schema_version"),
     "cut short": (lambda text: text[: len(text) // 2], "invalid JSON"),
     "empty": (lambda _: "", "invalid JSON"),
     "binary": (lambda _: b"\xff\x00\xfe", "invalid JSON"),
@@ -131,12 +145,13 @@ def test_a_record_with_a_number_that_is_not_finite_is_never_written(
 
 def test_a_scan_tells_finished_running_interrupted_and_failed_apart(place: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    folders = {name: results / "tiny" / "plain" / "short@1" / "uniform" / f"seed{name}" for name in "1234"}
+    method = results / "tiny" / "plain" / "short@1" / "uniform"
+    folders = {name: method / f"seed{name}-{failure(seed=int(name)).id}" for name in "1234"}
     for folder in folders.values():
         folder.mkdir(parents=True)
     (folders["1"] / CHECKPOINT).touch()
-    failure("diverged").save(folders["2"])
-    failure("timeout").save(folders["3"])  # was cut off, and is being trained again now
+    failure("diverged", 2).save(folders["2"])
+    failure("timeout", 3).save(folders["3"])  # was cut off, and is being trained again now
     (folders["4"] / "log.txt").touch()
     with locked(folders["3"]) as mine:
         assert mine

@@ -11,7 +11,6 @@ from handmade import ACCURACY, ERROR, record
 
 from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
-from mtlbench.record.reading import Unreadable
 from mtlbench.record.runs import Measure, Run
 from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Record
 from mtlbench.record.selection import Rule, choose, merit, merits, winner
@@ -175,11 +174,3 @@ def test_the_winning_trial_has_the_best_merit_and_never_one_without_a_number() -
 def test_trials_whose_metrics_differ_are_judged_each_alone() -> None:
     runs = [*trials([(0.5, 0.2), (0.4, 0.1)], R2), *trials([(0.6, 0.3), (0.7, 0.3)], ERROR)]
     assert merits(runs, Rule("last")).tolist() == [merit(run.val[-1], run.measures) for run in runs]
-
-
-def test_a_record_without_metrics_or_with_two_of_one_name_cannot_be_read() -> None:
-    none = (ObjectiveInfo(name="left", metrics=()), ObjectiveInfo(name="right", metrics=(ACCURACY,)))
-    with pytest.raises(Unreadable, match="the objective left has no metric"):
-        Run.of(record(objectives=none))
-    with pytest.raises(Unreadable, match="have one name"):
-        Run.of(record(objectives=(none[1], none[1])))
