@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from mtlbench.catalogue import building, data
+from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.task import Task
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request
 from mtlbench.errors import UsageError
+from mtlbench.record.configuration import require_enough
 from mtlbench.running.declared import TaskInfo
 from mtlbench.running.streams import process_of_a_cell
 from mtlbench.running.trainee import trainees
@@ -40,37 +42,54 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tu
 
     Raises:
         UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
-            allow, a method or granularity that does not fit the task.
+            allow, a method or granularity that does not fit the task, a selection that counts more evaluations than
+            the protocol makes.
     """
     _check_device(device)
-    built: dict[str, tuple[Task, nn.Module] | None] = {}
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.setting_id, cell)
+    built: dict[str, tuple[Task, nn.Module] | None] = {}
     notices: dict[str, Cell] = {}
     for cell in first.values():
-        protocol = cell.protocol
-        key = json.dumps([cell.task, cell.variant, protocol.options, protocol.batch_size], sort_keys=True, default=str)
-        with process_of_a_cell(protocol.threads):
-            if key not in built:
-                built[key] = _built(cell, data_root)
-            if (found := built[key]) is not None:
-                trainees(cell, *found, building.method(cell.method, **cell.parameters))
-                for notice in found[0].notices:
-                    notices.setdefault(f"{cell.task}/{cell.variant}: {notice}", cell)
+        _check_selection(cell.protocol)
+        with process_of_a_cell(cell.protocol.threads):
+            task = _built(cell, built, data_root)
+        for notice in task.notices if task else ():
+            notices.setdefault(f"{cell.task}/{cell.variant}: {notice}", cell)
     return [(cell, notice) for notice, cell in notices.items()]
 
 
-def _built(cell: Cell, data_root: Path | None) -> tuple[Task, nn.Module] | None:
+def _built(cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_root: Path | None) -> Task | None:
+    """The task of a cell whose models fit; None where code of its own fails. `built` are those of cells before."""
+    protocol = cell.protocol
+    key = json.dumps([cell.task, cell.variant, protocol.options, protocol.batch_size], sort_keys=True, default=str)
     try:
-        task = building.task_class(cell.task)(cell.variant, cell.protocol, data_root, torch.device("cpu"))
-        built = task, task.model()
-        TaskInfo.of(task)
-        return built
+        if key not in built:
+            built[key] = None  # as it stays where the following fails
+            task = building.task_class(cell.task)(cell.variant, protocol, data_root, torch.device("cpu"))
+            model = task.model()
+            TaskInfo.of(task)
+            built[key] = task, model
+        if (found := built[key]) is None:
+            return None
+        trainees(cell, *found, building.method(cell.method, **cell.parameters))
+        return found[0]
     except UsageError:
         raise
     except Exception:
         return None
+
+
+def _check_selection(protocol: Protocol) -> None:
+    evaluations = -(-protocol.epochs // protocol.evaluate_every)
+    try:
+        require_enough(protocol.selection, evaluations)
+    except ValueError as error:
+        raise UsageError(
+            f"protocol.{error}: epochs={protocol.epochs}, evaluate_every={protocol.evaluate_every}. Count fewer, or "
+            "evaluate more often."
+        ) from error
 
 
 def _check_device(device: str) -> None:

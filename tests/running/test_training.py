@@ -416,10 +416,25 @@ def test_what_does_not_fit_is_found_without_training(tiny: Path, monkeypatch: py
         "method=uniform task=tiny protocol.batch_size=8,65": "no training batches",
         "method=uniform task=tiny protocol.options.size=5000": "at most 1000",
         "method=uniform task=tiny protocol.optimizer.betas=[2,2]": "protocol.optimizer",
+        "method=uniform task=tiny protocol.selection=mean-last-4": "needs 4 evaluations and there are 3: epochs=3",
+        "method=uniform task=tiny protocol.selection=mean-last-2 protocol.evaluate_every=3": "there are 1",
     }
     for words, says in bad.items():
         with pytest.raises(UsageError, match=says):
             check(parse(words.split()).cells, "cpu", None)
+
+
+def test_a_selection_that_counts_every_evaluation_is_allowed(tiny: Path) -> None:
+    words = ["method=uniform", "task=tiny", "protocol.selection=mean-last-2", "protocol.evaluate_every=2"]
+    assert check(parse(words).cells, "cpu", None)  # after epochs 2 and 3
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cuda:2", "mps"):
+        with pytest.raises(UsageError, match=f"device={device} is not there. This machine has: cpu, cuda:0, cuda:1"):
+            check([], device, None)
+    assert check([], "cuda:1", None) == []
 
 
 def test_the_check_builds_a_task_once_for_all_methods_and_seeds(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,11 +453,14 @@ def test_the_check_builds_a_task_once_for_all_methods_and_seeds(tiny: Path, monk
     assert built == ["plain", "sampled"]
 
 
-def test_an_error_of_the_task_itself_does_not_refuse_the_grid(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["__init__", "model", "shared", "groups"])
+def test_an_error_of_the_task_itself_does_not_refuse_the_grid(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     def broken(self: Any, *_: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(building.task_class("tiny"), "__init__", broken)
+    monkeypatch.setattr(building.task_class("tiny"), where, property(broken) if where == "groups" else broken)
     cells = parse(["method=uniform", "task=tiny"]).cells
     check(cells, "cpu", None)
     with pytest.raises(RuntimeError, match="broken"):
