@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
 from mtlbench.cells.cell import Cell
 from mtlbench.cli.console import safe, warn
@@ -147,7 +148,7 @@ class _Stacked(Progress):
         """The lines, from the top."""
         for task in self.tasks:
             if task.description:
-                yield task.description
+                yield Text.from_markup(task.description)
             yield Padding(self.make_tasks_table([task]), (0, 0, 0, 2 if task.description else 0))
 
 
