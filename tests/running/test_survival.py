@@ -196,7 +196,7 @@ def test_damaged_files_are_set_aside_and_the_cells_trained_again(
     assert "record.json.corrupt1" in again.output
     assert one.with_name("record.json.corrupt1").exists()
     assert two.with_name("checkpoint.pt.corrupt1").exists()
-    assert "is damaged" in two.with_name("log.txt").read_text()
+    assert "is damaged" in again.output
     assert curves(results) == expected
     assert three.stat().st_ino == inode
 
