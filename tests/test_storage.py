@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from mtlbench.errors import UsageError
 from mtlbench.storage import (
     is_locked,
+    kept_from_children,
     locked,
     path_of,
     read_regular,
@@ -105,6 +108,42 @@ def test_asking_whether_a_folder_is_locked_never_makes_it_look_locked(tmp_path: 
     finally:
         asker.kill()
         asker.communicate()
+
+
+def test_a_file_system_without_locks_is_refused_in_words_and_nothing_there_looks_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(tmp_path):
+        pass
+
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UsageError, match=r"cannot be locked \(flock: Operation not supported\).*results=DIR"):
+        require_writable(tmp_path)
+    assert not is_locked(tmp_path)
+
+
+def test_a_forked_child_holds_neither_the_lock_nor_what_is_kept_from_it(tmp_path: Path) -> None:
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    with locked(tmp_path), kept_from_children(file):
+        go_on, wait = os.pipe()[::-1]
+        child = os.fork()
+        if not child:
+            os.write(file, b"from the child")
+            os.close(go_on)
+            os.read(wait, 1)
+            os._exit(0)
+        assert is_locked(tmp_path)
+    try:
+        assert not is_locked(tmp_path)
+    finally:
+        os.close(go_on)
+        os.waitpid(child, 0)
+    assert (tmp_path / "file").read_bytes() == b""
+    os.close(wait)
+    os.close(file)
 
 
 def test_a_regular_file_is_read_whole_up_to_its_cap(tmp_path: Path) -> None:

@@ -326,11 +326,10 @@ def test_a_report_is_what_it_was_when_it_has_been_to_json(report: Progress | Cau
 
 @pytest.mark.parametrize(
     "line",
-    ["", "x", "null", "[]", "{}", '{"end": {}}', '{"end": 5}', '{"fin": {}}', '{"progress": {"step": -1}}', "[" * 99999]
-    + [
-        '{"progress": {"step": "1", "total_steps": 1, "epoch": 0}}',
-        '{"end": {"status": "skipped"}}',
-        '{"busy": {}, "end": {}}',
+    [
+        *("", "x", "null", "[]", "{}", "[" * 99999),
+        *('{"end": {}}', '{"end": 5}', '{"fin": {}}', '{"end": {"status": "skipped"}}', '{"busy": {}, "end": {}}'),
+        *('{"progress": {"step": -1}}', '{"progress": {"step": "1", "total_steps": 1, "epoch": 0}}'),
     ],
 )
 def test_what_is_no_report_is_no_report(line: str) -> None:
