@@ -88,6 +88,21 @@ def test_a_worker_that_hangs_past_its_time_limit_is_killed_and_the_others_go_on(
     assert load(hung.folder / FAILURE).status == "timeout"
 
 
+def test_a_worker_that_has_told_its_end_and_does_not_go_is_killed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "GRACE_SECONDS", 1.0)
+    plugin = tmp_path / "stays.py"
+    plugin.write_text(
+        "import threading, time, mtlbench\n\n@mtlbench.register_method('stays')\n"
+        "class Stays(mtlbench.LossWeighting):\n    def scalarize(self, losses):\n"
+        "        threading.Thread(target=time.sleep, args=(1000,)).start()\n        return losses.sum()\n"
+    )
+    (outcome,) = run_grid(f"method=stays task=tiny results={tmp_path / 'runs'}", [tiny, plugin])
+    assert outcome.status == "finished"
+    assert load(outcome.folder / RECORD).status == "finished"
+
+
 def test_a_worker_that_dies_is_an_error_on_disk_too(tiny: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "dies.py"
     plugin.write_text(
