@@ -102,6 +102,16 @@ def test_equal_differences_are_certain_and_equal_scores_are_not_different() -> N
     assert paired_difference([2.0, 3.0], [2.0, 3.0]).p == 1.0
 
 
+def test_differences_that_are_equal_but_for_rounding_have_no_spread() -> None:
+    one, other = np.array([1.1, 2.2, 3.3]), np.array([1.0, 2.1, 3.2])
+    assert (one - other).std() > 0
+    found = paired_difference(one, other)
+    assert (found.p, found.low, found.high) == (0.0, found.mean, found.mean)
+    real = paired_difference([1.1, 2.2, 3.3 + 1e-9], other)
+    assert real.p > 0
+    assert real.low < real.mean < real.high
+
+
 def test_holm_adjusts_step_by_step_and_leaves_out_what_was_not_tested() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
@@ -205,6 +215,17 @@ def test_the_bootstrap_repeats_with_its_generator() -> None:
     assert one.low != other.low
 
 
+def test_tasks_outside_the_middle_half_do_not_widen_the_interval_of_the_interquartile_mean() -> None:
+    middle = [np.array([1.0, 1.2, 0.9, 1.1]), np.array([1.05, 0.95, 1.15, 1.0])]
+
+    def width(spread: float) -> float:
+        outside = [centre + spread * np.array([-1.0, 1.0, 0.5, -0.5]) for centre in (-1000.0, 1000.0)]
+        found = interquartile_mean([outside[0], *middle, outside[1]], generator=generator())
+        return found.high - found.low
+
+    assert width(100.0) == pytest.approx(width(0.001))
+
+
 def test_a_task_with_one_seed_leaves_no_interval() -> None:
     tasks = [np.array([1.0]), np.array([2.0, 3.0])]
     assert not interquartile_mean(tasks, generator=generator()).known
@@ -278,6 +299,13 @@ def test_repeating_the_search_keeps_the_winner_as_often_as_it_is_drawn() -> None
     centres = np.round(draws_of(judged, trials, 0, [3000.0, 3000.1]), -3)
     assert (centres == 3000).mean() == pytest.approx(1 - (3 / 4) ** 4, abs=0.04)
     assert (centres == 2000).mean() == pytest.approx((3 / 4) ** 4 - (2 / 4) ** 4, abs=0.04)
+
+
+def test_a_p_value_from_draws_is_never_zero() -> None:
+    draws, zero = np.arange(1.0, 100.0), np.zeros(99)
+    assert search_difference(50.0, draws, zero, 3).p == 2 / 100  # (0 + 1) / (99 + 1) on either side
+    assert search_difference(50.0, draws - 3, zero, 3).p == pytest.approx(2 * (3 + 1) / 100)
+    assert search_difference(0.0, zero, zero, 3).p == 1.0
 
 
 def test_tuned_methods_whose_searches_overlap_are_not_told_apart() -> None:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mtlbench.rendering.table import Role, Table
+from mtlbench.rendering.table import Role, Row, Table
 from mtlbench.rendering.text import heading_lines, one_line
 
 _GAP = 2
@@ -21,9 +21,13 @@ _ROW_STYLES: Mapping[Role, str] = {"reference": "cyan", "method": "", "published
 
 
 def show_table(console: Console, table: Table) -> None:
-    """A table with its notes below; what does not fit beside the labels goes into a further block of columns."""
+    """A table with its notes below; what does not fit beside the labels goes into a further block of columns.
+
+    Where the output cannot show bold, such as in a file, a star stands for it.
+    """
+    starred = console.color_system is None and any(value.best for row in table.rows for value in row.values.values())
     console.print(Text(one_line(table.heading), style="bold"))
-    cells = [[one_line(text) for text in table.cells(row)] for row in table.rows]
+    cells = [_texts(table, row, starred) for row in table.rows]
     widest = [max([1, *(len(row[index]) for row in cells)]) for index in range(len(table.header()))]
     header = [heading_lines(title, width) for title, width in zip(table.header(), widest, strict=True)]
     widths = [max(width, *map(len, lines)) for width, lines in zip(widest, header, strict=True)]
@@ -32,8 +36,11 @@ def show_table(console: Console, table: Table) -> None:
     for number, columns in enumerate(_blocks(widths, console.width)):
         if number:
             console.print()
-        console.print(_grid(table, columns, ["\n".join(header[i]) for i in columns], [widths[i] for i in columns]))
+        titles = ["\n".join(header[i]) for i in columns]
+        console.print(_grid(table, columns, titles, [widths[i] for i in columns], starred))
     console.print()
+    if starred:
+        console.print(Padding(Text("* stands for bold."), (0, 0, 0, 2), expand=False))
     for note in table.notes:
         text = Text(one_line(f"{note.mark} {note.text}"), style="yellow" if note.kind == "warning" else "dim")
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
@@ -53,7 +60,19 @@ def _blocks(widths: Sequence[int], available: int) -> list[list[int]]:
     return blocks
 
 
-def _grid(table: Table, columns: Sequence[int], header: Sequence[str], widths: Sequence[int]) -> RichTable:
+def _texts(table: Table, row: Row, starred: bool) -> list[str]:
+    """The cells of one row; with a star where it stands for bold, and a space in its place elsewhere in the column."""
+    label, count, *values = map(one_line, table.cells(row))
+    if starred:
+        for place, column in enumerate(table.columns):
+            if any(table.is_bold(other, column) for other in table.rows):
+                values[place] += "*" if table.is_bold(row, column) else "\u00a0"
+    return [label, count, *values]
+
+
+def _grid(
+    table: Table, columns: Sequence[int], header: Sequence[str], widths: Sequence[int], starred: bool
+) -> RichTable:
     grid = RichTable(box=box.HORIZONTALS, border_style="dim", show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for index, title, width in zip(columns, header, widths, strict=True):
         side: Literal["left", "right"] = "left" if index == 0 else "right"
@@ -65,8 +84,8 @@ def _grid(table: Table, columns: Sequence[int], header: Sequence[str], widths: S
         for row in section.rows:
             bold = [False, False, *(table.is_bold(row, column) for column in table.columns)]
             texts = [
-                Text(one_line(text), style="bold" if strong else "")
-                for text, strong in zip(table.cells(row), bold, strict=True)
+                Text(text, style="bold" if strong else "")
+                for text, strong in zip(_texts(table, row, starred), bold, strict=True)
             ]
             grid.add_row(*(texts[index] for index in columns), style=_ROW_STYLES[section.role])
     return grid

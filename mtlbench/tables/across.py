@@ -242,7 +242,9 @@ def _as_good_as_the_best(pool: _Pool) -> set[str]:
     best = max(pool.scores, key=lambda label: float(np.mean([x.mean() for x in pool.scores[label]])))
     others = [label for label in pool.scores if label != best]
     adjusted = statistics.holm([pool.difference(label, best).p for label in others])
-    return {best} | {label for label, p in zip(others, adjusted, strict=True) if not p < 1 - pool.options.level}
+    tested = {label: p for label, p in zip(others, adjusted, strict=True) if not math.isnan(p)}
+    good = {label for label, p in tested.items() if p >= 1 - pool.options.level}
+    return {best} | good if tested else set()
 
 
 def _ranks(pool: _Pool, values: Cells) -> Column:
@@ -293,6 +295,18 @@ def _missing(pool: _Pool) -> list[Note]:
     ]
 
 
+def _about_differences(pool: _Pool) -> list[Note]:
+    against = pool.against
+    if against is None or len(pool.scores) < 2:
+        return []
+    runs = {label: pool.difference(label, against).n for label in pool.scores if label != against}
+    told = ", ".join(f"{label} {count}" for label, count in runs.items())
+    if len({*runs.values()}) == 1:
+        told = str(next(iter(runs.values())))
+    text = f"vs {against}: mean over tasks of differences paired by seed; pairs over all tasks: {told}."
+    return [Note(f"{text} p is Holm-adjusted.")]
+
+
 def _rank_test(pool: _Pool) -> list[Note]:
     if len(pool.scores) < 2:
         return []
@@ -320,8 +334,9 @@ def _about(pool: _Pool) -> list[Note]:
         ),
         Note(
             f"mean: {percent} interval from the seeds of all tasks. Bold: cannot be told apart from the best mean "
-            "(paired by seed within tasks, Holm-adjusted)."
+            "(paired by seed within tasks, Holm-adjusted); without two common seeds on every task nothing is."
         ),
+        *_about_differences(pool),
         Note("rank: mean rank over tasks among these methods; it depends on the pool."),
         *(searched if pool.boards[0].budget else []),
     ]

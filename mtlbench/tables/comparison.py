@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ def difference(quantity: Quantity, entry: Entry, other: Entry, level: float) -> 
 def as_good_as_the_best(quantity: Quantity, entries: Sequence[Entry], level: float) -> list[Entry]:
     """The entries that cannot be told apart from the best, which is among them: Holm-adjusted tests against it.
 
-    Where there is no test (fewer than two common seeds), nothing can be told apart.
+    What has fewer than two seeds in common with the best is not tested and not among them; where nothing is tested
+    there is no entry at all.
     """
     if not entries:
         return []
@@ -111,8 +113,13 @@ def as_good_as_the_best(quantity: Quantity, entries: Sequence[Entry], level: flo
     best = max(entries, key=lambda e: sign * float(quantity.of(e.scores).mean()))
     others = [e for e in entries if e is not best]
     adjusted = statistics.holm([difference(quantity, e, best, level).p for e in others])
-    worse = {e.label for e, p in zip(others, adjusted, strict=True) if p < 1 - level}
-    return [e for e in entries if e.label not in worse]
+    tested = {e.label: p for e, p in zip(others, adjusted, strict=True) if not math.isnan(p)}
+    return [e for e in entries if tested and (e is best or tested.get(e.label, 0.0) >= 1 - level)]
+
+
+def can_be_compared(entries: Sequence[Entry]) -> list[bool]:
+    """For each pair of entries, whether there is a test of their difference: two common seeds at least."""
+    return [len({*one.seeds} & {*other.seeds}) > 1 for one, other in itertools.combinations(entries, 2)]
 
 
 def _draws(quantity: Quantity, entry: Entry) -> Array:

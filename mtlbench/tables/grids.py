@@ -230,19 +230,18 @@ def _note_missing(grid: Grid) -> None:
     for setting in grid.settings.values():
         for seed in grid.seeds:
             if seed not in setting.runs:
-                setting.missing.setdefault(seed, _why_missing(grid, setting, seed))
+                setting.missing.setdefault(seed, _why_missing(grid, setting))
         if setting.trials or setting.reruns:
             for trial in set(range(grid.budget or 0)) - {*setting.trials}:
-                setting.missing_trials.setdefault(trial, f"missing: no {RECORD} in {_folder(grid, setting)}")
+                setting.missing_trials.setdefault(trial, f"missing: no {RECORD} below {_folder(grid, setting)}")
 
 
-def _why_missing(grid: Grid, setting: Setting, seed: int) -> str:
+def _why_missing(grid: Grid, setting: Setting) -> str:
     folder = _folder(grid, setting)
     if grid.budget is not None and not setting.reruns:
         done = len(setting.trials)
         return f"missing: {done} of {grid.budget} trials are finished, and none was rerun ({folder})"
-    name = f"seed{seed}-{identity(setting.cell.model_copy(update={'seed': seed}).canonical())}"
-    return f"missing: no {RECORD} in {folder / name}"
+    return f"missing: no {RECORD} below {folder.parent}"  # the same for all rows, so that one line tells of all
 
 
 def _folder(grid: Grid, setting: Setting) -> Path:

@@ -8,10 +8,11 @@ from typing import Any
 from mtlbench.catalogue.registry import holder
 from mtlbench.record.runs import signatures
 from mtlbench.rendering.table import Note
+from mtlbench.tables import comparison
 from mtlbench.tables.commands import commands
 from mtlbench.tables.contest import Contest
 from mtlbench.tables.entries import Entry
-from mtlbench.tables.wording import listed, objectives, seeds, spans
+from mtlbench.tables.wording import listed, objectives, plural, seeds, spans
 
 MOST_WARNINGS = 40
 """A table lists so many missing cells and counts the others."""
@@ -113,9 +114,13 @@ def _selection(contest: Contest) -> list[str]:
 def _bold(contest: Contest) -> str:
     alpha = f"{100 * (1 - contest.options.level):.4g} %"
     tests = "by repetitions of search and seeds" if contest.grid.budget else "tests paired by seed"
+    if len(contest.methods) < 2:
+        return "Nothing is bold: there is no other method to compare with."
+    if not any(comparison.can_be_compared(contest.methods)):
+        return "Nothing is bold: with fewer than two seeds in common no method can be told apart from another."
     text = f"Bold: cannot be told apart from the best of its column ({tests}, Holm-adjusted over methods, at {alpha})."
-    if max(len(e.runs) for e in contest.entries) < 2:
-        text += " With one seed nothing can be told apart."
+    if not all(comparison.can_be_compared(contest.methods)):
+        text += " What has fewer than two seeds in common with the best is not compared with it, and not bold."
     return text
 
 
@@ -153,7 +158,18 @@ def _difference(contest: Contest) -> list[str]:
         how = "interval and Holm-adjusted p-value are over repetitions of search and seeds"
     else:
         how = "interval and Holm-adjusted p-value are those of the paired t test"
-    return [f"vs {contest.baseline.label}: mean difference of {contest.summary.column.title} over common seeds; {how}."]
+    baseline, title = contest.baseline, contest.summary.column.title
+    return [f"vs {baseline.label}: mean difference of {title} over common seeds ({_common_seeds(contest)}); {how}."]
+
+
+def _common_seeds(contest: Contest) -> str:
+    """`3`, or `3; mgda 2` where most rows have three seeds in common with the baseline and mgda has two."""
+    assert contest.baseline is not None
+    own = {*contest.baseline.seeds}
+    counts = {e.label: len(own & {*e.seeds}) for e in contest.methods if e is not contest.baseline}
+    usual = max(counts.values(), key=[*counts.values()].count)
+    odd = [f"{label} {count}" for label, count in counts.items() if count != usual]
+    return "; ".join([str(usual), *odd])
 
 
 def _search(contest: Contest) -> list[str]:
@@ -257,11 +273,19 @@ def _winners(entries: Sequence[Entry]) -> list[Note]:
 
 
 def missing(entries: Sequence[Entry]) -> list[str]:
-    """What has no result, and why; the most and the rest summed up."""
-    told = [f"{e.label}, seed {seed}: {reason}" for e in entries for seed, reason in e.missing]
-    told += [f"{e.label}, trial {trial}: {reason}" for e in entries for trial, reason in e.missing_trials]
-    more = len(told) - MOST_WARNINGS
-    return told if more <= 0 else [*told[:MOST_WARNINGS], f"and {more} more such cells."]
+    """What has no result, and why: a line for each reason, such as that nobody ran it; the first and a count."""
+    whose: dict[str, dict[str, list[int]]] = {}
+    for e in entries:
+        for what, lost in (("seed", e.missing), ("trial", e.missing_trials)):
+            for number, reason in lost:
+                whose.setdefault(reason, {}).setdefault(f"{e.label}, {what}", []).append(number)
+    told = [
+        f"{'; '.join(f'{row}{plural(numbers)} {spans(numbers)}' for row, numbers in rows.items())}: {reason}"
+        for reason, rows in whose.items()
+    ]
+    rest = [*whose.values()][MOST_WARNINGS:]
+    more = sum(len(numbers) for rows in rest for numbers in rows.values())
+    return [*told[:MOST_WARNINGS], *([f"and {more} more such cells."] if rest else [])]
 
 
 def _missing(entries: Sequence[Entry]) -> list[Note]:

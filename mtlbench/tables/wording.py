@@ -12,6 +12,11 @@ def spans(seeds: Sequence[int]) -> str:
     return ",".join(map(str, seeds))
 
 
+def plural(counted: Sequence[object]) -> str:
+    """`s` of several."""
+    return "" if len(counted) == 1 else "s"
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """`de, fr, cs`; of many names the first ones, `and 12 more`."""
     if len(names) <= most + 1:

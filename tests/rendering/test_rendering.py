@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import handmade_table
 import pytest
@@ -342,3 +343,19 @@ def test_nothing_is_written_beside_the_folder_or_over_another_table(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--out"):
         write_all([TABLE], tmp_path / "file")
+
+
+def test_a_star_stands_for_bold_where_the_output_cannot_show_it() -> None:
+    def printed(table: Table, **how: Any) -> str:
+        console = Console(file=io.StringIO(), width=200, **how)
+        show_table(console, table)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    plain = printed(handmade_table.table())
+    assert "95.61 ± 0.13*" in plain
+    assert "95.21 ± 0.13*" not in plain
+    assert "* stands for bold." in plain
+    assert "*" not in printed(handmade_table.table(), force_terminal=True, color_system="standard")
+    nothing = dataclasses.replace(handmade_table.table(), rows=handmade_table.table().rows[:1])
+    assert "*" not in printed(nothing)

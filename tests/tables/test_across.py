@@ -12,6 +12,7 @@ from handmade import constant
 from mtlbench.cells.cell import identity
 from mtlbench.record.runs import Collection, Run
 from mtlbench.record.schema import CellInfo, Record
+from mtlbench.statistics import stratified_mean
 from mtlbench.tables.across import Across, across
 from mtlbench.tables.leaderboard import report
 from mtlbench.tables.options import DeltaConvention, TableOptions
@@ -153,4 +154,36 @@ def test_one_seed_leaves_aggregates_without_interval() -> None:
     value = found.table.rows[0].values["iqm"]
     assert value.interval is not None
     assert not value.interval.known
-    assert all(r.values["mean"].best for r in found.table.rows)
+    assert not any(r.values["mean"].best for r in found.table.rows)
+    assert any("without two common seeds on every task nothing is" in note.text for note in found.table.notes)
+
+
+def test_bold_over_tasks_is_adjusted_for_the_number_of_methods() -> None:
+    close = np.array([0.1835, 1.0, 1.8165])
+    p = stratified_mean([close, close]).p
+    assert 0.025 < p < 0.05
+
+    def made(method: str, gains: Any) -> list[Record]:
+        scores = [(80 * (1 + g / 100), 50 * (1 + g / 100)) for g in gains]
+        return [moved(r, f"task{task}") for task in range(2) for r in constant(method, scores)]
+
+    base = [*made("single_task", [0.0, 0.0, 0.0]), *made("gradvac", [3.0, 9.0, 6.0])]
+    behind = np.array([3.0, 9.0, 6.0]) - close
+
+    def bold(*methods: str) -> set[str]:
+        rows = only(over([*base, *(r for m in methods for r in made(m, behind))])).table.rows
+        return {r.label for r in rows if r.values["mean"].best}
+
+    assert bold("uniform") == {"gradvac"}
+    assert bold("uniform", "mgda") == {"gradvac", "uniform", "mgda"}
+
+
+def test_differences_over_tasks_say_on_how_many_pairs_they_rest() -> None:
+    def said(records: list[Record]) -> str:
+        return "\n".join(note.text for note in only(over(records)).table.notes)
+
+    assert "vs uniform: mean over tasks of differences paired by seed; pairs over all tasks: 12." in said(
+        grid(4, GAINS)
+    )
+    fewer = [r for r in grid(4, GAINS) if (r.cell.method, r.cell.task, r.cell.seed) != ("mgda", "task0", 0)]
+    assert "pairs over all tasks: gradvac 12, mgda 11." in said(fewer)

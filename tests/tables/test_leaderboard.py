@@ -204,8 +204,8 @@ def test_at_a_lower_level_more_is_told_apart() -> None:
 
 def test_with_one_seed_nothing_is_told_apart() -> None:
     table = only(of([r for r in grid() if r.cell.seed == 0])).table
-    assert all(r.values["mean"].best for r in table.rows if r.role == "method")
-    assert "With one seed nothing can be told apart" in notes(table)
+    assert not [column.key for r in table.rows for column in table.columns if table.is_bold(r, column)]
+    assert "Nothing is bold: with fewer than two seeds in common" in notes(table)
     assert table.cells(row(table, "mgda"))[2] == "60.00"
     assert "difference" not in [c.key for c in table.columns]
 
@@ -247,6 +247,39 @@ def test_ranks_are_over_methods_only_and_say_of_how_many() -> None:
     assert value(table, "mgda", "rank").mean == 3.0
     assert "rank" not in row(table, "single_task").values
     assert "depends on the pool" in notes(table)
+
+
+def paired(method: str, differences: list[float], best: str = "gradvac") -> list[Record]:
+    """A method that is by these differences behind the best on every seed, whose scores vary more."""
+    base = [80.0, 90.0, 70.0]
+    assert method != best
+    return constant(method, [(x - d, x - d) for x, d in zip(base, differences, strict=True)])
+
+
+def test_bold_is_adjusted_for_the_number_of_methods() -> None:
+    close = [0.643, 1.0, 1.357]
+    p = float(stats.ttest_1samp(close, 0).pvalue)
+    assert 0.025 < p < 0.05
+    best = constant("gradvac", [(x, x) for x in (80.0, 90.0, 70.0)])
+    one = only(of([*best, *paired("uniform", close)])).table
+    assert [r.label for r in one.rows if r.values["mean"].best] == ["gradvac"]
+    two = only(of([*best, *paired("uniform", close), *paired("mgda", close)])).table
+    assert {r.label for r in two.rows if r.values["mean"].best} == {"gradvac", "uniform", "mgda"}
+
+
+def test_what_shares_no_two_seeds_with_the_best_is_not_bold_and_that_is_said() -> None:
+    table = only(of([*grid("uniform", "gradvac"), record("pcgrad")])).table
+    assert {r.label for r in table.rows if r.values["mean"].best} == {"gradvac", "uniform"}
+    assert "fewer than two seeds in common with the best is not compared with it, and not bold" in notes(table)
+    alone = only(of(grid("uniform"))).table
+    assert not alone.rows[0].values["mean"].best
+    assert "Nothing is bold: there is no other method to compare with." in notes(alone)
+
+
+def test_the_difference_says_on_how_many_common_seeds_it_rests() -> None:
+    assert "over common seeds (3);" in notes(only(of(grid())).table)
+    fewer = [r for r in grid() if (r.cell.method, r.cell.seed) != ("mgda", 2)]
+    assert "over common seeds (3; mgda 2);" in notes(only(of(fewer)).table)
 
 
 # --- selection
@@ -325,7 +358,7 @@ def test_failed_and_missing_cells_are_counted_with_their_reason() -> None:
     assert table.rows[-1].label == "pcgrad"
     assert not row(table, "pcgrad").values
     assert table.heading == "multimnist/digits, protocol digits@1 (incomplete: 5 of 9 cells)"
-    for text in ("mgda, seed 1: diverged: loss is nan", "pcgrad, seed 0: diverged: no", "pcgrad, seed 2: missing"):
+    for text in ("mgda, seed 1: diverged: loss is nan", "pcgrad, seed 0: diverged: no", "pcgrad, seeds 1,2: missing"):
         assert any(text in note.text for note in table.notes if note.kind == "warning"), text
         assert any(text in warning for warning in made.warnings), text
 
@@ -360,7 +393,9 @@ def test_deleting_one_seed_is_seen_and_named(results: tuple[Path, dict[tuple[str
     for label in ("single_task", "uniform", "mgda"):
         one, other = value(table, label, "delta_m"), value(before, label, "delta_m")
         assert (one.mean, one.interval) == (other.mean, other.interval)
-    assert [w for w in made.warnings if str(files["gradvac", 1].parent) in w and "gradvac, seed 1: missing" in w]
+    (warning,) = made.warnings
+    assert "gradvac, seed 1: missing: no record.json below " in warning
+    assert str(files["gradvac", 1].parents[2]) in warning
 
 
 @pytest.mark.parametrize("damage", ["truncated", "schema", "nan", "empty", "hole"])
@@ -404,7 +439,8 @@ def test_a_failed_cell_is_a_missing_seed_and_names_its_file(results: tuple[Path,
         "mgda": "3/4",
     }
     assert any(f"gradvac, seed 3: diverged: loss is inf ({path})" in w for w in made.warnings)
-    assert len(made.warnings) == 4
+    assert len(made.warnings) == 2
+    assert "single_task, seed 3; uniform, seed 3; mgda, seed 3: missing: no record.json below " in made.warnings[0]
 
 
 def test_cells_that_are_running_or_interrupted_are_missing_seeds_too(
@@ -458,7 +494,9 @@ def test_rows_with_the_very_same_scores_are_told() -> None:
 
 def test_many_missing_cells_are_summed_up() -> None:
     given = [record(seed=s) for s in range(60)] + [record("gradvac", seed=0)]
-    table = only(of(given)).table
+    (unrun,) = of(given).warnings
+    assert "gradvac, seeds 1..59: missing: no record.json below" in unrun
+    table = only(of(given, [failed("gradvac", s, "loss is nan") for s in range(1, 60)])).table
     warnings = [note.text for note in table.notes if note.kind == "warning"]
     assert len(warnings) == 41
     assert warnings[-1] == "and 19 more such cells."
@@ -692,7 +730,7 @@ def test_a_search_without_reruns_is_a_row_that_says_how_far_it_is() -> None:
     made = of([*trials[:3], *tuned("uniform", [80, 90, 70, 60], [79.0, 80.0])])
     table = only(made).table
     assert row(table, "gradvac").count == "0/2"
-    assert "gradvac, seed 1: missing: 3 of 4 trials are finished, and none was rerun" in notes(table)
+    assert "gradvac, seeds 0,1: missing: 3 of 4 trials are finished, and none was rerun" in notes(table)
 
 
 def test_missing_trials_and_a_winner_that_is_none_are_told() -> None:
@@ -734,6 +772,37 @@ def test_an_interrupted_rerun_is_a_missing_seed_of_its_setting(tmp_path: Path) -
     assert row(board.table, "uniform").count == "2/3"
     assert any("uniform, seed 2: interrupted" in w and str(paths[-1].parent) in w for w in made.warnings)
     assert any("uniform, trial 0: unreadable" in w and str(paths[0]) in w for w in made.warnings)
+
+
+def searched(method: str, second: float, finals: list[float]) -> list[Record]:
+    """A search whose second best trial, close on validation, has this test score; the others are as good on test."""
+    trials = parse([f"method={method}", "task=multimnist", "tune=4"]).cells
+    points = [(90.0, finals[0]), (89.9, second), (10.0, finals[0]), (9.0, finals[0])]
+    made = [
+        record(cell=c, curves=[({"left": x, "right": x}, {"left": y, "right": y})])
+        for c, (x, y) in zip(trials, points, strict=True)
+    ]
+    return made + [
+        record(cell=c, curves=[({"left": x, "right": x}, {"left": x, "right": x})])
+        for c, x in zip(reruns(trials[0], 4, range(len(finals))), finals, strict=True)
+    ]
+
+
+def test_the_interval_of_delta_m_and_the_difference_of_tuned_methods_include_their_searches() -> None:
+    finals = [79.9, 80.0, 80.1]
+    worse = [78.9, 79.0, 79.1]
+    base = searched("single_task", 80.0, [70.0, 70.1, 69.9])
+
+    def of_gradvac(second: float, key: str) -> Value:
+        given = [*base, *searched("uniform", worse[0], worse), *searched("gradvac", second, finals)]
+        return value(only(of(given)).table, "gradvac", key)
+
+    for key, low in (("delta_m", -10.0), ("difference", -15.0)):
+        sure, unsure = of_gradvac(finals[0], key).interval, of_gradvac(60.0, key).interval
+        assert sure is not None
+        assert unsure is not None
+        assert unsure.low < low < sure.low
+    assert (of_gradvac(finals[0], "difference").p or 0) < 0.05 < (of_gradvac(60.0, "difference").p or 0)
 
 
 def test_a_fixed_hyper_parameter_makes_a_tuned_row_of_its_own() -> None:
