@@ -100,7 +100,8 @@ rules  best-val, last, mean-last-N; oracle chooses on the test split and is
        shown with its gap
 cells  `95.12 ± 0.08`: mean over seeds and half-width of its interval; `4/5`:
        one of five seeds has no result
-bold   cannot be told apart from the best of the column
+bold   cannot be told apart from the best of the column, in a test over at
+       least two seeds; where there is no bold, a star
 files  --out FILE ends in .md, .csv, .tex, .html or .json, or --format says
        what it is; a folder gets all of them
 
