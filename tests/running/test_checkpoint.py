@@ -6,6 +6,7 @@ import copy
 import hashlib
 import io
 import os
+import random
 import re
 import subprocess
 import warnings
@@ -221,21 +222,16 @@ def test_a_mutated_checkpoint_never_ends_a_cell(
     path = cut()
     good = read(path)
     nasty = [None, -1, 2**70, 1e400, "", [], {}, True, zeros(0), zeros(2, 2) - 1, b"x"]
-    kept = 0
-    for number, place in enumerate(places(good)):
+    chosen = random.Random("nasty checkpoints").sample([*places(good)], 20)
+    for number, place in enumerate(chosen):
         state = copy.deepcopy(good)
         put(*place, value=nasty[number % len(nasty)])(state)
         write(path, state)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             record = train(WORDS, path.parent)
-        assert record.status == "finished", place
-        if any("starting again" in str(w.message) for w in told):
-            assert measured(record) == measured(whole), place
-        else:
-            kept += 1
-            assert record.provenance.resumed >= 1
-    assert kept < 20
+        assert measured(record) == measured(whole), place  # begun anew, or only the time it took is another
+        assert record.provenance.resumed > 0 or any("starting again" in str(w.message) for w in told), place
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
