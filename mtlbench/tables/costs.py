@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mtlbench.record.runs import Run
 from mtlbench.rendering.table import Column, Value
 from mtlbench.tables.entries import Entry
+
+
+class Machine(NamedTuple):
+    """What must be equal for times to compare."""
+
+    host: str
+    hardware: str
+    device: str
+    """Its kind: `cpu` or `cuda`."""
+    threads: int
+
+    @classmethod
+    def of(cls, run: Run) -> Machine:
+        """Where the run was trained."""
+        made = run.provenance
+        return cls(made.host, made.hardware, made.device.partition(":")[0], made.threads)
 
 
 def costs(entries: Sequence[Entry], baseline: Entry | None, values: dict[str, dict[str, Value]]) -> list[Column]:
@@ -53,10 +70,9 @@ def _ratio(e: Entry, baseline: Entry, measured: Callable[[Run], float]) -> float
     return statistics.median(ratios) if ratios else None
 
 
-def _by_host(runs: Sequence[Run], measured: Callable[[Run], float]) -> dict[tuple[str, str, str, int], float]:
-    """Host -> median."""
-    found: dict[tuple[str, str, str, int], list[float]] = {}
+def _by_host(runs: Sequence[Run], measured: Callable[[Run], float]) -> dict[Machine, float]:
+    """Machine -> median."""
+    found: dict[Machine, list[float]] = {}
     for run in runs:
-        p = run.provenance
-        found.setdefault((p.host, p.hardware, p.device.partition(":")[0], p.threads), []).append(measured(run))
-    return {host: statistics.median(values) for host, values in found.items()}
+        found.setdefault(Machine.of(run), []).append(measured(run))
+    return {machine: statistics.median(values) for machine, values in found.items()}

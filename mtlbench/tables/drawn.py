@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import reduce
 
 import numpy as np
@@ -16,6 +17,7 @@ from mtlbench.statistics import LEVEL, Interval
 from mtlbench.tables import comparison
 from mtlbench.tables.comparison import Quantity
 from mtlbench.tables.contest import MANY
+from mtlbench.tables.costs import Machine
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.leaderboard import Leaderboard
 from mtlbench.tables.options import DeltaConvention
@@ -78,9 +80,16 @@ def looks(board: Leaderboard) -> dict[str, Look]:
     return {**drawing.looks([e.label for e in board.entries if e.label not in apart], baseline, reference), **apart}
 
 
-def milliseconds(entry: Entry) -> float:
-    """Per step, the median over seeds."""
-    return 1000 * float(np.median([run.cost.seconds_per_step for run in entry.runs]))
+def machines(board: Leaderboard) -> list[Machine]:
+    """Those that the rows were trained on, the one with the most rows first."""
+    found = Counter(machine for entry in board.entries for machine in {Machine.of(run) for run in entry.runs})
+    return sorted(found, key=lambda machine: (-found[machine], machine))
+
+
+def milliseconds(entry: Entry, machine: Machine) -> float | None:
+    """Per step, the median over seeds on one machine; None where there is none."""
+    times = [run.cost.seconds_per_step for run in entry.runs if Machine.of(run) == machine]
+    return 1000 * float(np.median(times)) if times else None
 
 
 def curves(board: Leaderboard, entry: Entry, quantity: Quantity) -> tuple[NDArray[np.int64], Array]:

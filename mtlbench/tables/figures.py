@@ -33,6 +33,7 @@ from mtlbench.rendering.drawing import (
 from mtlbench.statistics import performance_profile, t_interval
 from mtlbench.tables import drawn
 from mtlbench.tables.across import Across
+from mtlbench.tables.costs import Machine
 from mtlbench.tables.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 MOST_CURVES = 10
 WARM_UP = 0.2
 """The share of the epochs that learning curves may have outside the frame, so that the differences at the end show."""
+MOST_MACHINES = 6
 MOST_OBJECTIVES = 4
 """Trade-offs of more objectives are not drawn: pairs say too little then."""
 
@@ -198,28 +200,44 @@ def learning_curves(board: Leaderboard) -> Figure:
 
 @styled()
 def score_against_cost(board: Leaderboard) -> Figure:
-    """The score that sorts the table against the time per step, the median over seeds; the reference as a line too."""
+    """The score that sorts the table against the time per step, the median over seeds; the reference as a line too.
+
+    Times compare on one machine only: every machine has a panel of its own, of many those with the most rows.
+    """
+    machines = drawn.machines(board)
+    shown = machines[:MOST_MACHINES]
+    figure, axes_of = panels(len(shown), *((5.0, 4.0) if len(shown) == 1 else (4.0, 3.4)))
+    keys: dict[str, Key] = {}
+    for number, (axes, machine) in enumerate(zip(axes_of, shown, strict=True), 1):
+        _costs(axes, board, machine, keys)
+        if len(machines) > 1:
+            axes.set_title(f"host {number}: {machine.hardware}", loc="left", color=GREY)
+    static = "grey points: static weights" if drawn.static(board) else ""
+    left_out = f"{len(shown)} of {len(machines)} hosts" if len(shown) < len(machines) else ""
+    names = [replace(key, place=key.place if len(shown) == 1 else None) for key in keys.values()]
+    return finished(figure, [*drawn.about(board), static, left_out], names)
+
+
+def _costs(axes: Axes, board: Leaderboard, machine: Machine, keys: dict[str, Key]) -> None:
+    """The rows that were trained on one machine; their keys go into `keys`, by label."""
     quantity, look, reference = drawn.summary(board), drawn.looks(board), drawn.reference(board)
-    entries, static = drawn.methods(board), drawn.static(board)
-    entries += [reference] if reference is not None else []
-    figure, (axes,) = panels(1, 5.0, 4.0)
-    keys = []
-    for entry in static:
-        axes.plot(drawn.milliseconds(entry), drawn.interval(quantity, entry).mean, color=LIGHT, marker=".", zorder=1)
-    for entry in entries:
+    times = {entry.label: drawn.milliseconds(entry, machine) for entry in board.entries}
+    for entry in drawn.static(board):
+        if (time := times[entry.label]) is not None:
+            axes.plot(time, drawn.interval(quantity, entry).mean, color=LIGHT, marker=".", zorder=1)
+    for entry in [*drawn.methods(board), *([reference] if reference is not None else [])]:
+        if (time := times[entry.label]) is None:
+            continue
         inside = drawn.interval(quantity, entry)
         if entry is reference:
             axes.axhline(inside.mean, color=GREY, linestyle="--", linewidth=1, zorder=1)
-        point(axes, look[entry.label], drawn.milliseconds(entry), inside.mean, up=inside)
-        keys.append(Key(entry.label, look[entry.label], (drawn.milliseconds(entry), inside.mean)))
-    is_log = logarithmic(axes, [drawn.milliseconds(entry) for entry in (*entries, *static)])
+        point(axes, look[entry.label], time, inside.mean, up=inside)
+        keys.setdefault(entry.label, Key(entry.label, look[entry.label], (time, inside.mean)))
+    is_log = logarithmic(axes, [time for time in times.values() if time is not None])
     few_ticks(axes, x=not is_log)
     axes.set_xlabel("← better, median time per step [ms]")
     axes.set_ylabel(toward(quantity.column))
     axes.margins(x=0.2, y=0.1)
-    hosts = {run.provenance.host for entry in (*entries, *static) for run in entry.runs}
-    mixed = f"times of {len(hosts)} hosts do not compare" if len(hosts) > 1 else ""
-    return finished(figure, [*drawn.about(board), "grey points: static weights" if static else "", mixed], keys)
 
 
 @styled()

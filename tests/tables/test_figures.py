@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,18 @@ def test_score_against_cost_is_the_mean_over_objectives_at_the_median_time() -> 
     assert axes.get_xscale() == "linear"
     slow = entry("mgda", LEFT_RIGHT, seconds=(0.2, 0.2, 0.2))
     assert score_against_cost(board(UNIFORM, slow)).axes[0].get_xscale() == "log"
+
+
+def test_no_axis_has_times_of_two_hosts() -> None:
+    there = entry("mgda", LEFT_RIGHT)
+    elsewhere = tuple(replace(r, provenance=r.provenance.model_copy(update={"host": "two"})) for r in there.runs)
+    both = (*elsewhere[:1], *there.runs[1:])
+    figure = score_against_cost(board(UNIFORM, PCGRAD, replace(there, runs=elsewhere)))
+    assert [len(axes.containers) for axes in figure.axes] == [2, 1]
+    assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == ["host 1", "host 2"]
+    assert {"uniform", "pcgrad", "mgda"} <= set(words_in(figure).split("\n"))
+    split = score_against_cost(board(UNIFORM, replace(there, runs=both)))
+    assert [len(axes.containers) for axes in split.axes] == [2, 1]
 
 
 def searched(method: str, merit: Sequence[float], test: Any, metric: MetricInfo = ACCURACY) -> Entry:
