@@ -28,7 +28,7 @@ def refused(error: pydantic.ValidationError, prefix: str = "", hint: str = "") -
     """
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(map(str, first["loc"]))
-    given = "" if first["type"] == "missing" else f"={_shown(first['input'])}"
+    given = "" if first["type"] == "missing" else f"={shown(first['input'])}"
     return UsageError(f"{prefix}{key}{given} is not allowed: {_reason(first['msg'])}.{hint and ' ' + hint}")
 
 
@@ -45,7 +45,8 @@ def _reason(message: str) -> str:
     return plain if plain is not message else plain[:1].lower() + plain[1:]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it was typed, on one line, short and without control characters."""
     try:
         text = value if isinstance(value, str) and value.isprintable() else repr(value)
     except ValueError:  # a number of more digits than Python writes

@@ -136,7 +136,7 @@ class Registry:
         for location in (spec.submodule_search_locations or []) if spec else []:
             for path in sorted(Path(location).iterdir()):
                 file = path / "__init__.py" if path.is_dir() else path
-                if file.suffix == ".py" and file.exists() and not path.name.startswith(("_", ".")):
+                if file.suffix == ".py" and file.is_file() and not path.name.startswith(("_", ".")):
                     yield self._peek(path.stem, file)
 
     def _peek(self, name: str, file: Path) -> Registered:
@@ -144,7 +144,7 @@ class Registry:
         entry = Registered(name, str(file), protocols=file.parent / "protocols.yaml" if self.kind == "task" else None)
         try:
             tree = ast.parse(file.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError, OSError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
             entry.error = _reason(error)
             return entry
         entry.summary = first_sentence(ast.get_docstring(tree) or "")

@@ -56,6 +56,8 @@ def validated(name: str, cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     import pydantic
 
+    from mtlbench.strict import shown
+
     declared = parameters(cls)
     for key in given:
         if key not in declared:
@@ -74,7 +76,9 @@ def validated(name: str, cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             values[key] = pydantic.TypeAdapter(parameter.annotation).validate_python(value)
         except pydantic.ValidationError as error:
-            raise UsageError(f"{name}: {key}={given[key]!r} is not allowed; it takes {parameter.allowed}.") from error
+            raise UsageError(
+                f"{name}: {key}={shown(given[key])} is not allowed; it takes {parameter.allowed}."
+            ) from error
     return values
 
 

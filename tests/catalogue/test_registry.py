@@ -289,7 +289,13 @@ def test_a_broken_built_in_file_is_an_entry_with_its_error(package):
     plugin(folder, "failing", '"""Fails."""\nimport nowhere_at_all')
     plugin(folder, "renamed", DOUBLE.format(name="another"))
     plugin(folder, "_private", "1 / 0")
-    assert sorted(known.entries()) == ["failing", "good", "renamed", "syntax"]
+    plugin(folder, "._good", "\0")
+    os.mkfifo(folder / "pipe.py")
+    (folder / "binary.py").write_bytes(b"x = 1\0")
+    plugin(folder, "deep", "x = " + "(" * 3000)
+    assert sorted(known.entries()) == ["binary", "deep", "failing", "good", "renamed", "syntax"]
+    assert known.entry("binary").error
+    assert known.entry("deep").error
     assert known.entry("syntax").error.startswith("SyntaxError")
     assert known.names() == ["failing", "good", "renamed"]  # nothing is imported to find out
     for name, reason in (

@@ -76,7 +76,7 @@ def test_words_are_read_as_the_declared_type(key, given, value):
 def test_a_value_out_of_range_is_refused_with_the_value_and_what_is_allowed(key, given, allowed):
     with pytest.raises(UsageError) as caught:
         validated("example", Example, {key: given})
-    assert str(caught.value) == f"example: {key}={given!r} is not allowed; it takes {allowed}."
+    assert str(caught.value) == f"example: {key}={given} is not allowed; it takes {allowed}."
     assert parameters(Example)[key].allowed == allowed
 
 
