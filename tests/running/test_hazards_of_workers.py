@@ -284,10 +284,10 @@ def test_a_closed_terminal_and_a_batch_system_save_a_checkpoint(
     commands: Commands, tiny: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
     words = f"run --plugin {tiny} method=uniform task=tiny"
-    gate = tmp_path / "gate"
-    started = commands.start(words, tmp_path, {"TINY_GATE": f"0 {gate} {tmp_path / 'runs'}", "TINY_PAUSE": "0.1"})
-    until(lambda: files(tmp_path, LOG) and "training" in started.output_file.read_text())
-    time.sleep(1)
+    gate, trace = tmp_path / "gate", tmp_path / "trace"
+    environment = {"TINY_GATE": f"0 {gate} {tmp_path / 'runs'}", "TINY_TRACE": str(trace)}
+    started = commands.start(words, tmp_path, environment)  # held up before the first checkpoint of its own
+    until(lambda: trace.exists() and "batch" in trace.read_text())
     os.kill(started.pid, sent)
     gate.touch()
     ended = started.wait()
