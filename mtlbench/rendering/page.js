@@ -81,7 +81,27 @@ function columnChoice(table, list) {
   }
 }
 
+// --- a sign where columns are out of sight
+
+function signOf(scroll, sign) {
+  const tell = () => {
+    const left = scroll.getBoundingClientRect().left;
+    const right = left + scroll.clientWidth + 1;
+    const cells = [...scroll.querySelector("table").tHead.rows[0].cells];
+    const cut = cells.filter((cell) => !cell.hidden && cell.getBoundingClientRect().right > right).length;
+    sign.hidden = cut === 0;
+    sign.textContent = `${cut} more column${cut === 1 ? "" : "s"} →`;
+    scroll.classList.toggle("cut", cut > 0);
+  };
+  scroll.addEventListener("scroll", tell, { passive: true });
+  new ResizeObserver(tell).observe(scroll);
+  new ResizeObserver(tell).observe(scroll.querySelector("table"));
+  sign.addEventListener("click", () => scroll.scrollBy({ left: scroll.clientWidth / 2, behavior: "smooth" }));
+  tell();
+}
+
 for (const article of document.querySelectorAll("article")) {
+  signOf(article.querySelector(".scroll"), article.querySelector(".more"));
   const table = article.querySelector("table");
   const input = article.querySelector("input[type=search]");
   const found = article.querySelector(".found");

@@ -95,6 +95,7 @@ def _article(table: Table, figures: str, folder: Path | None) -> str:
 {_head(table)}
 {"".join(_section(table, section) for section in table.sections())}</table>
 </div>
+<button type="button" class="more" hidden></button>
 {_notes(table)}
 <div class="about">
 {_definitions("How this table was made", list(table.facts.items()))}
@@ -274,6 +275,26 @@ def describe(table: Table) -> dict[str, str]:
     return {**facts, "methods": str(len(methods)), "seeds": seeds, "cells": table.incomplete or "complete"}
 
 
+def finding(table: Table) -> str:
+    """One sentence on who leads in what sums the table up, and who cannot be told apart; empty without a result."""
+    by_key = {column.key: column for column in table.columns}
+    compared = [column for column in table.columns if column.higher_is_better is not None]
+    column = by_key.get("mean") or by_key.get("delta_m") or next(iter(compared), None)
+    rows = [row for row in table.rows if row.role == "method" and column is not None and column.key in row.values]
+    if column is None or not rows:
+        return ""
+    first = max(rows, key=lambda row: row.values[column.key].mean * (1 if column.higher_is_better else -1))
+    led = (
+        f"{column.title}: {first.label} leads with {dataclasses.replace(first.values[column.key], p=None).text(column)}"
+    )
+    if len(rows) < 2:
+        return f"{led}, alone."
+    if not any(row.values[column.key].best for row in rows):
+        return f"{led}; no test tells it from the others."
+    others = sum(row.values[column.key].best for row in rows if row is not first)
+    return f"{led}; {others} of {len(rows) - 1} others cannot be told apart from it."
+
+
 def _card(table: Table, thumbnails: str, beside: str) -> str:
     about = describe(table)
     cells = about.pop("cells")
@@ -283,5 +304,9 @@ def _card(table: Table, thumbnails: str, beside: str) -> str:
     title = f'<a href="{_text(f"{beside}/{quote(table.slug)}")}.html">{_text(table.title)}</a>'
     return (
         f'<section class="card">\n<h3>{title}</h3>\n<div class="badges">{"".join(badges)}</div>\n'
-        f"{thumbnails}<p>{_links(table.slug, f'{beside}/')}</p>\n</section>\n"
+        f"{_sentence(finding(table))}{thumbnails}<p>{_links(table.slug, f'{beside}/')}</p>\n</section>\n"
     )
+
+
+def _sentence(text: str) -> str:
+    return f'<p class="finding">{_text(text)}</p>\n' if text else ""

@@ -206,7 +206,7 @@ def score_against_cost(board: Leaderboard) -> Figure:
     """
     machines = drawn.machines(board)
     shown = machines[:MOST_MACHINES]
-    figure, axes_of = panels(len(shown), *((5.0, 4.0) if len(shown) == 1 else (4.0, 3.4)))
+    figure, axes_of = panels(len(shown), *((5.0, 4.0) if len(shown) == 1 else (4.0, 3.4)), sharey=len(shown) > 1)
     keys: dict[str, Key] = {}
     for number, (axes, machine) in enumerate(zip(axes_of, shown, strict=True), 1):
         _costs(axes, board, machine, keys)

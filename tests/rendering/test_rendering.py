@@ -24,6 +24,7 @@ from rich.console import Console
 
 from mtlbench.errors import UsageError
 from mtlbench.rendering.files import FORMATS, render, write_all
+from mtlbench.rendering.page import finding
 from mtlbench.rendering.table import Note, Table
 from mtlbench.rendering.terminal import show_table
 from mtlbench.rendering.text import one_line
@@ -359,3 +360,18 @@ def test_a_star_stands_for_bold_where_the_output_cannot_show_it() -> None:
     assert "*" not in printed(handmade_table.table(), force_terminal=True, color_system="standard")
     nothing = dataclasses.replace(handmade_table.table(), rows=handmade_table.table().rows[:1])
     assert "*" not in printed(nothing)
+
+
+def test_the_index_says_a_sentence_of_finding_for_each_table(tmp_path: Path) -> None:
+    made = handmade_table.table()
+    write_all([made], tmp_path)
+    said = "Δm [%]: gradvac(beta=0.01) leads with -0.09 [-0.30, +0.11]; 1 of 3 others cannot be told apart from it."
+    assert said in (tmp_path / "index.html").read_text()
+    rows = [row for row in made.rows if row.label in ("imtl", "single_task")]
+    assert finding(dataclasses.replace(made, rows=tuple(rows))) == ""
+    alone = tuple(row for row in made.rows if row.label == "uniform")
+    assert finding(dataclasses.replace(made, rows=alone)).endswith(", alone.")
+
+
+def test_a_page_tells_of_columns_out_of_sight() -> None:
+    assert '<button type="button" class="more" hidden></button>' in render("html", [handmade_table.table()])
