@@ -1,6 +1,7 @@
 """Starts a worker of the very package that this file belongs to, wherever that was imported from.
 
-The launcher runs it as a file, with `-P`: what lies in the working directory is never imported.
+The launcher runs it as a file, so that what lies in the working directory is never imported, and with `-P`, so that the
+modules of this folder are not either.
 """
 
 from __future__ import annotations
