@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -16,7 +16,7 @@ from mtlbench.engine.aside import Aside
 _BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)
 _PADDING_SHARE = 0.02
 # Below this many entries the Gramian is computed in float64 throughout: it costs nothing there.
-_EXACT_ENTRIES = 1 << 19
+_EXACT_ENTRIES = 1 << 16
 # Bytes between the end of a row and the next: a page and a cache line. Blocks make rows a multiple of a page, so
 # that without it the same column of all rows falls into the same few cache and TLB sets; that costs up to a half
 # from 16 rows on.
@@ -120,7 +120,7 @@ class Jacobian:
             rows: how many rows hold gradients.
             parameters: count only these parameters' columns, as one group: (1, rows, rows).
         """
-        with torch.autocast(self.device.type, enabled=False), _full_precision(self.device):
+        with _full_precision(self.device):
             if parameters is not None:
                 return self._gramian_of(rows, parameters)
             total = torch.zeros(self.groups, rows, rows, dtype=torch.float64, device=self.device)
@@ -148,7 +148,7 @@ class Jacobian:
         spread = weights.to(self._update.dtype).expand(self.groups, -1)[self._group_of_block].unsqueeze(1)
         rows = weights.shape[1]
         target = self._update.view(-1, 1, self.block)
-        with torch.autocast(self.device.type, enabled=False), _full_precision(self.device):
+        with _full_precision(self.device):
             for first, columns in self._chunks(rows, False):
                 out = target[first : first + len(columns)]
                 share = spread[first : first + len(columns)]
@@ -256,15 +256,19 @@ def _offsets(group: Sequence[Parameter]) -> list[int]:
     return [start for start, _ in pairwise(ends)]
 
 
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast and no TF32 in Gramians and combinations, whatever the user allows for the model."""
+    if device.type == "cuda":
+        return _without_tf32()
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32 in Gramians, whatever the user allows for the model."""
-    if device.type != "cuda":
-        yield
-        return
+def _without_tf32() -> Iterator[None]:
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        yield
+        with torch.autocast("cuda", enabled=False):
+            yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed

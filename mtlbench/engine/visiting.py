@@ -7,6 +7,7 @@ and the Gramian, whatever the number of parameters.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -71,6 +72,16 @@ class Visit(NamedTuple):
     """(n,) which of the (G K,) original gradients is visited."""
 
 
+class Plan(NamedTuple):
+    """Who visits whom when."""
+
+    copies: Index
+    """(n,) which of the (G K,) original gradients each working copy is of."""
+    visits: tuple[Visit, ...]
+    identity: Array
+    """(G K K,) coefficients of originals in themselves."""
+
+
 class Visits:
     """The working copies of unit gradients and the steps in which they visit the others.
 
@@ -89,20 +100,20 @@ class Visits:
 
     def __init__(self, cosines: Array, generator: torch.Generator, shuffle: bool, treated: Sequence[int]) -> None:
         groups, objectives, _ = cosines.shape
-        orders = visiting_orders(groups, objectives, generator, shuffle).reshape(objectives - 1, groups * objectives)
-        every = np.arange(groups * objectives)
-        self.copies = copies = every.reshape(groups, objectives)[:, list(treated)].reshape(-1)
-        self._entries = orders[:, copies] + copies * objectives
-        self._rows = orders[:, copies] + (copies - copies % objectives)
+        if shuffle and objectives > 2:
+            plan = _plan(visiting_orders(groups, objectives, generator, shuffle), tuple(treated))
+        else:  # there is one order only
+            plan = _plan_by_index(groups, objectives, tuple(treated))
+        self.copies = plan.copies
+        self._visits = plan.visits
         self._shape = cosines.shape
         self._cosines = cosines.reshape(-1, objectives)
-        self._coefficients = np.zeros(cosines.size)
-        self._coefficients[every * objectives + every % objectives] = 1.0
+        self._coefficients = plan.identity.copy()
         # Inner products of the working copies with the originals, kept up to date so that a visit only looks one up.
         self._products = self._cosines.copy()
 
     def __iter__(self) -> Iterator[Visit]:
-        yield from map(Visit, self._entries, self._rows)
+        yield from self._visits
 
     def inner_products(self, visit: Visit) -> Array:
         """(n,) inner products of each working copy with the unit gradient that it visits."""
@@ -123,6 +134,24 @@ class Visits:
         """(G, K) weights of the original rows in the sum of working copies and untreated gradients, at full length."""
         summed = (norms[:, None, :] @ self._coefficients.reshape(self._shape))[:, 0, :]
         return np.where(norms > 0, summed * _inverse(norms), 1.0)
+
+
+def _plan(orders: Index, treated: tuple[int, ...]) -> Plan:
+    """Of (K-1, G, K) orders, for the treated objectives."""
+    steps, groups, objectives = orders.shape
+    every = np.arange(groups * objectives)
+    copies = every.reshape(groups, objectives)[:, list(treated)].reshape(-1)
+    order = orders.reshape(steps, groups * objectives)[:, copies]
+    identity = np.zeros(groups * objectives * objectives)
+    identity[every * objectives + every % objectives] = 1.0
+    visits = map(Visit, order + copies * objectives, order + (copies - copies % objectives))
+    return Plan(copies, tuple(visits), identity)
+
+
+@functools.lru_cache(maxsize=16)
+def _plan_by_index(groups: int, objectives: int, treated: tuple[int, ...]) -> Plan:
+    """The plan where nothing is drawn: the same in every step, so made once."""
+    return _plan(visiting_orders(groups, objectives, torch.Generator(), False), treated)
 
 
 def _inverse(norms: Array) -> Array:
