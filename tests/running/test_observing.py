@@ -81,7 +81,7 @@ def measured(record: Record) -> Any:
 def normalised(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     """Give the tiny model batch normalisation, whose statistics a forward pass moves, and a task that draws."""
     cls = building.task_class("tiny")
-    built, losses = cls.model, cls.losses
+    built, losses, batches = cls.model, cls.losses, cls.batches
 
     def model(self: Any) -> nn.Module:
         made = built(self)
@@ -92,8 +92,12 @@ def normalised(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
         shift = random.random() + np.random.rand() if model.training else 0.0
         return (loss + shift * loss for loss in losses(self, model, batch, objectives))
 
+    def shifted(self: Any, *args: Any) -> Any:
+        return ((x + torch.rand(1), y) for x, y in batches(self, *args))  # from the generator of the process
+
     monkeypatch.setattr(cls, "model", model)
     monkeypatch.setattr(cls, "losses", noisy)
+    monkeypatch.setattr(cls, "batches", shifted)
 
 
 @pytest.mark.parametrize("method", EVERY)
