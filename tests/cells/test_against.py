@@ -164,7 +164,7 @@ def test_one_command_ends_with_a_table_that_holds_both(command: Callable[..., An
     table = ran.output[ran.output.index("lone/plain, protocol short@1") :]
     assert any(line.split()[:2] == ["gradvac", "2"] for line in table.splitlines())
     assert any(line.split()[:2] == ["uniform", "2"] for line in table.splitlines())
-    assert len(mtlbench.records(tmp_path / "results")) == 4
+    assert len(mtlbench.records(tmp_path / "runs")) == 4
 
     alone = command(f"{words} against=none results=alone")
     assert "Compared" not in alone.output

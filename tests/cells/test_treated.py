@@ -359,7 +359,7 @@ def test_the_command_line_runs_a_grid_of_them(command: Callable[..., Any], tiny:
         assert f"finished  {label} on tiny/plain, seed 0" in ran.output
         table = ran.output[ran.output.index("tiny/plain, protocol short@1") :]
         assert any(line.startswith(f"{label} ") for line in table.splitlines())
-    found = {record.label: record for record in records(tmp_path / "results")}
+    found = {record.label: record for record in records(tmp_path / "runs")}
     assert found.keys() == {"gradvac", "gradvac(treated=a)", "gradvac(treated=[a,b])", "uniform", "single_task"}
     assert found["gradvac(treated=[a,b])"].evaluations == found["gradvac"].evaluations
     assert found["gradvac(treated=a)"].evaluations != found["gradvac"].evaluations

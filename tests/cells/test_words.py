@@ -162,7 +162,7 @@ def test_a_refused_grid_leaves_earlier_results_alone(command: Callable, tmp_path
     ("words", "says"),
     [
         ("show gradvca", "Did you mean 'gradvac'"),
-        ("table task=multimnist results=empty", "nothing yet"),
+        ("table task=multimnist results=empty", "No cells under empty"),
         ("table tsk=multimnist", "Did you mean 'task'"),
         ("status result=x", "Did you mean 'results'"),
         ("data fetch multimnst/mnist", "Did you mean 'multimnist'"),
