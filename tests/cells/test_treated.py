@@ -365,4 +365,4 @@ def test_the_command_line_runs_a_grid_of_them(command: Callable[..., Any], tiny:
     assert found["gradvac(treated=a)"].evaluations != found["gradvac"].evaluations
     again = command(f"run --plugin {tiny} method=gradvac task=tiny treated=a")
     assert "skipped" in again.output
-    assert len(curves(tmp_path / "results")) == 5
+    assert len(curves(tmp_path / "runs")) == 5
