@@ -107,9 +107,15 @@ def test_bench_refuses_bad_words(words: list[str], message: str) -> None:
         run_bench(words)
 
 
-def test_the_training_loop_of_the_readme_runs() -> None:
+def test_the_training_loop_of_the_readme_and_its_recipes_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(blocks[0], names)
     assert all(p.grad is not None for p in names["parameters"])
     assert 0 <= float(names["gradvac"].corrected) <= float(names["gradvac"].visited) == 2 * 10  # one layer, one group
+    for block in blocks[1:]:
+        exec(block, names)
+    assert float(names["gradvac"].visited) == 2 * (10 + 4 + 1)
+    assert [record.id for record in names["finished"]] == [names["record"].id]
+    assert len(names["tables"]) == 1
