@@ -21,6 +21,9 @@ _EXACT_ENTRIES = 1 << 16
 # that without it the same column of all rows falls into the same few cache and TLB sets; that costs up to a half
 # from 16 rows on.
 _STAGGER = 4096 + 64
+# Columns of an inner product of two rows: they stay in the cache for all three products, and are summed in many lanes,
+# so that no float32 sum is longer than in a block.
+_COLUMNS_OF_TWO = 1 << 17
 # Entries of a temporary of a batched product.
 _TEMPORARY_ENTRIES = 1 << 19
 
@@ -123,8 +126,14 @@ class Jacobian:
         with _full_precision(self.device):
             if parameters is not None:
                 return self._gramian_of(rows, parameters)
-            total = torch.zeros(self.groups, rows, rows, dtype=torch.float64, device=self.device)
             exact = rows * self.width <= _EXACT_ENTRIES
+            if self.groups == 1 and exact:
+                blocks = self._buffer[:rows].view(rows, -1, self.block).transpose(0, 1).double()
+                total = torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, keepdim=True)
+                return (total + total.transpose(1, 2)) / 2
+            if self._is_plain and rows == 2 and self.device.type == "cpu":
+                return self._gramian_of_two()
+            total = torch.zeros(self.groups, rows, rows, dtype=torch.float64, device=self.device)
             for first, columns in self._chunks(rows, exact):
                 partial = torch.bmm(columns, columns.transpose(1, 2))
                 if self.groups == 1:
@@ -145,6 +154,11 @@ class Jacobian:
             weights: (groups, rows), or (1, rows) for the same weights in every group.
         """
         keep = self._take_up_existing()
+        if self._is_plain and not keep:
+            with _full_precision(self.device):
+                torch.mv(self._buffer[: weights.shape[1]].t(), weights[0].to(self._update.dtype), out=self._update)
+            self._hand_out()
+            return
         spread = weights.to(self._update.dtype).expand(self.groups, -1)[self._group_of_block].unsqueeze(1)
         rows = weights.shape[1]
         target = self._update.view(-1, 1, self.block)
@@ -216,6 +230,21 @@ class Jacobian:
             elif self.dtype != self._update.dtype:
                 chunk = chunk.to(self._update.dtype)
             yield first, chunk
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether products need neither blocks nor conversion: one group, rows as wide as the update."""
+        return self.groups == 1 and self.dtype == self._update.dtype
+
+    def _gramian_of_two(self) -> Tensor:
+        """That of two rows by inner products, for which matrix products are made too wide: (1, 2, 2) float64."""
+        first = between = second = 0.0
+        for start in range(0, self.width, _COLUMNS_OF_TWO):
+            x, y = (row[start : start + _COLUMNS_OF_TWO] for row in self._buffer[:2])
+            first += torch.dot(x, x).item()
+            between += torch.dot(x, y).item()
+            second += torch.dot(y, y).item()
+        return torch.tensor([[[first, between], [between, second]]], dtype=torch.float64)
 
     def _gramian_of(self, rows: int, parameters: Sequence[Parameter]) -> Tensor:
         wanted = {id(p) for p in parameters}

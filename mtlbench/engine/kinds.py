@@ -172,7 +172,7 @@ class Method(nn.Module, ABC):
 
     def require_finite(self, what: str, values: Tensor) -> None:
         """Raise `Diverged`, naming the objective, if one of the (m,) `values` on the CPU is not finite."""
-        if math.isfinite(values.sum().item()):
+        if math.isfinite(sum(values.tolist())):
             return
         bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
         if bad:
@@ -290,17 +290,18 @@ class GramianWeighting(Method):
         """
         if gramian.ndim not in (2, 3) or gramian.shape[-2] != gramian.shape[-1] or gramian.numel() == 0:
             raise UsageError(f"{self.name}: a Gramian is (K, K) or (G, K, K), not {tuple(gramian.shape)}.")
-        grouped = gramian.reshape(-1, *gramian.shape[-2:])
+        grouped = gramian if gramian.ndim == 3 else gramian[None]
         m = grouped.shape[-1]
         if losses is not None and losses.shape != (m,):
             raise UsageError(f"{self.name}: {m} objectives need {m} losses, not {tuple(losses.shape)}.")
         if present is not None and len(present) != m:
             raise UsageError(f"{self.name}: {len(present)} objectives are named but the Gramian has {m} rows.")
         self.begin_bare(m, len(grouped), present)
-        host = grouped.detach().to("cpu", torch.float64)
-        host_losses = torch.ones(m, dtype=torch.float64) if losses is None else losses.detach().to("cpu", torch.float64)
-        answer = self.checked_weigh(host, host_losses, treated)
-        return answer.to(gramian.device, gramian.dtype).reshape(*gramian.shape[:-2], m)
+        host_losses = torch.ones(m, dtype=torch.float64) if losses is None else _on_host(losses)
+        answer = self.checked_weigh(_on_host(grouped), host_losses, treated)
+        if not _is_on_host(gramian):
+            answer = answer.to(gramian.device, gramian.dtype)
+        return answer if gramian.ndim == 3 else answer[0]
 
     def checked_weigh(self, gramian: Tensor, losses: Tensor, treated: Collection[int] | None = None) -> Tensor:
         """The weights, after refusing what is not finite and before refusing weights that are not."""
@@ -341,3 +342,12 @@ class JacobianAggregator(Method):
         Returns:
             (P_g,) the update.
         """
+
+
+def _is_on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float64
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """Detached, on the CPU and in float64."""
+    return tensor.detach() if _is_on_host(tensor) else tensor.detach().to("cpu", torch.float64)

@@ -121,19 +121,22 @@ class Visits:
 
     def add(self, visit: Visit, amounts: Array) -> None:
         """Add (n,) multiples of the visited unit gradients to the working copies."""
+        entry, row, copies = visit.entry, visit.row, self.copies
         changed = amounts.nonzero()[0]
         if len(changed) == 0:
             return
-        amounts = amounts[changed]
-        self._coefficients[visit.entry[changed]] += amounts
-        step = self._cosines.take(visit.row[changed], axis=0)
+        if len(changed) < len(amounts):
+            amounts, entry, row, copies = amounts[changed], entry[changed], row[changed], copies[changed]
+        self._coefficients[entry] += amounts
+        step = self._cosines.take(row, axis=0)
         step *= amounts[:, None]
-        self._products[self.copies[changed]] += step
+        self._products[copies] += step
 
     def weights(self, norms: Array) -> Array:
         """(G, K) weights of the original rows in the sum of working copies and untreated gradients, at full length."""
         summed = (norms[:, None, :] @ self._coefficients.reshape(self._shape))[:, 0, :]
-        return np.where(norms > 0, summed * _inverse(norms), 1.0)
+        scaled = summed * _inverse(norms)
+        return scaled if norms.all() else np.where(norms > 0, scaled, 1.0)
 
 
 def _plan(orders: Index, treated: tuple[int, ...]) -> Plan:
@@ -156,4 +159,6 @@ def _plan_by_index(groups: int, objectives: int, treated: tuple[int, ...]) -> Pl
 
 def _inverse(norms: Array) -> Array:
     """1 / norms, and 0 where a norm is 0."""
+    if norms.all():
+        return 1.0 / norms
     return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)

@@ -38,12 +38,14 @@ class TaskInfo(Strict):
                 )
         if len({*SPLITS, "train", *extra}) < len(SPLITS) + 1 + len(extra):
             raise UsageError(f"{who}: extra_splits={list(extra)} must be different names other than train, val, test.")
-        objectives = tuple(
-            ObjectiveInfo(name=o.name, metrics=tuple(MetricInfo(**dataclasses.asdict(m)) for m in o.metrics))
-            for o in task.objectives
-        )
-        groups = {name: tuple(objectives[k].name for k in members) for name, members in task.groups.items()}
+        if without := [o.name for o in task.objectives if not o.metrics]:
+            raise UsageError(f"{who}: the objective {without[0]!r} has no metric; give each objective a metric.")
+        groups = {name: tuple(task.objectives[k].name for k in members) for name, members in task.groups.items()}
         try:
+            objectives = tuple(
+                ObjectiveInfo(name=o.name, metrics=tuple(MetricInfo(**dataclasses.asdict(m)) for m in o.metrics))
+                for o in task.objectives
+            )
             return cls(objectives=objectives, groups=groups, facts=_as_data(task.facts))
         except pydantic.ValidationError as error:
             raise UsageError(f"{who}: {first_error(error)}.") from error

@@ -54,7 +54,7 @@ def test_a_method_in_one_file_runs_on_embedded_data_and_appears_in_the_table(plu
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "by_length(power=0.5)" in ran.stdout
-    assert {r.cell.method for r in mtlbench.records(tmp_path / "results")} == {"by_length", "uniform"}
+    assert {r.cell.method for r in mtlbench.records(tmp_path / "runs")} == {"by_length", "uniform"}
     # The table needs the records alone; the plug-in only tells which parameters differ from their defaults.
     table = subprocess.run(
         [MTLBENCH, "table", "--format", "md"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -72,7 +72,7 @@ def test_a_method_in_one_file_runs_on_real_data_and_appears_in_the_table(
     words = "method=by_length task=multimnist/mnist protocol.epochs=1"
     ran = command(f"run --plugin {plugin} {words}", MTLBENCH_DATA=os.environ["MTLBENCH_DATA"])
     assert ran.code == 0, ran.output
-    (record,) = mtlbench.records(tmp_path / "results")
+    (record,) = mtlbench.records(tmp_path / "runs")
     assert record.evaluations[-1].scores["test"]["left"]["accuracy"] > 50
     assert "by_length" in command(f"table --plugin {plugin} task=multimnist/mnist").output
 
@@ -93,4 +93,4 @@ def test_a_plug_in_and_a_plug_in_task_work_together(
     ran = command(f"run --plugin {plugin} --plugin {tiny} {words}")
     assert ran.code == 0, ran.output
     assert "tiny/sampled, protocol long@2" in ran.output
-    assert len(mtlbench.records(tmp_path / "results")) == 4
+    assert len(mtlbench.records(tmp_path / "runs")) == 4
