@@ -239,10 +239,12 @@ def holder(role: Literal["baseline", "reference"]) -> str:
 def _imported() -> Iterator[None]:
     """Import code of others: what would end the program, `os._exit` included, is an error like any other.
 
+    The working directory is what it was afterwards.
+
     Raises:
         ImportError: the code left with an exception that is no `Exception` and no Ctrl-C.
     """
-    process, leave = os.getpid(), os._exit
+    process, leave, folder = os.getpid(), os._exit, Path.cwd()
 
     def refuse(status: int) -> NoReturn:
         if os.getpid() != process:  # a child that was forked meanwhile ends as it always does
@@ -260,6 +262,7 @@ def _imported() -> Iterator[None]:
         raise ImportError(f"it raises {_reason(error)} when it is imported") from error
     finally:
         os._exit = leave
+        os.chdir(folder)  # paths that a user typed are meant from here
 
 
 def register_method(name: str, *, paper: str = "", role: Role = "method") -> Callable[[T], T]:

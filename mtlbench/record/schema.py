@@ -35,6 +35,11 @@ SPLITS = ("val", "test")
 """What every evaluation scores; a task may have extra splits."""
 
 
+def _writable(text: Any) -> Any:
+    """Text of others, such as an exception's, without the halves of characters that no file can hold."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) else text
+
+
 def _plain(facts: Any) -> Any:
     """Facts that JSON holds as they are: mappings, lists, strings, booleans, None and finite numbers."""
 
@@ -195,11 +200,11 @@ class Record(Strict):
     """
 
     schema_version: Literal[1, 2, 3, 4] = 4
-    """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision; 4 the method's defaults. Older
-    ones are read as is."""
+    """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision; 4 the method's defaults and
+    the last shared layer. Older ones are read as is."""
     id: str
     status: Status
-    reason: str = ""
+    reason: Annotated[str, pydantic.BeforeValidator(_writable)] = ""
     """Why the cell did not finish; empty for a finished one."""
     cell: CellInfo
     separate_models: bool = False
@@ -214,6 +219,8 @@ class Record(Strict):
     provenance: Provenance | None = None
     diagnostics: dict[str, Finite] = pydantic.Field(default_factory=dict)
     """What the method says of its run, such as the share of visits that Gradient Vaccine corrected."""
+    last_layer: tuple[str, ...] = ()
+    """The parameters at which a method such as GradNorm measured gradients; empty for others and before version 4."""
     defaults: dict[str, Any] | None = None
     """The method's default hyper-parameters when the cell ran, which labels leave out; None before version 4."""
 

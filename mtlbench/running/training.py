@@ -194,6 +194,7 @@ class _Run:
                 threads=self.cell.protocol.threads,
                 precision=self.precision,
             ),
+            last_layer=tuple(self.parts[0].backward.last_layer),
             diagnostics={k: v for k, v in self.method.report().items() if math.isfinite(v)},
         )
 

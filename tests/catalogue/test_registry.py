@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -335,3 +336,10 @@ def test_entry_points_of_installed_packages_are_entries_and_broken_ones_are_name
     assert "room_of_methods_w:Double" in clash.error
     assert "broken" not in known.names()
     assert mtlbench.method("builtin").factor == 2.0
+
+
+def test_a_plug_in_that_changes_the_working_directory_moves_no_path_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wanders.py").write_text("import os\nos.chdir('/')\n")
+    registry.load_plugin("wanders.py")
+    assert Path.cwd() == tmp_path

@@ -58,6 +58,18 @@ def test_the_file_says_its_schema_version_and_what_ran(place: Path) -> None:
     assert [sorted(e["scores"]) for e in content["evaluations"]] == [["test", "val"]] * 3
 
 
+def test_a_reason_with_half_a_character_is_written_and_read(tmp_path: Path) -> None:
+    (cell,) = parse(["method=uniform", "task=tiny"]).cells
+    made = Record(id=cell.id, status="error", reason="bad \ud800 text", cell=CellInfo(**cell.canonical()))
+    made.save(tmp_path)
+    assert load(tmp_path / FAILURE).reason == "bad ? text"
+
+
+def test_a_record_tells_the_layer_at_which_gradients_were_measured(train: Callable[..., Record]) -> None:
+    assert train("method=gradnorm task=tiny").last_layer == ("decoder.weight", "decoder.bias")
+    assert train("method=gradvac task=tiny").last_layer == ()
+
+
 def test_a_label_leaves_defaults_out_where_the_method_is_not_installed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
