@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlbench.catalogue import building
+from mtlbench.catalogue import building, registry
 from mtlbench.catalogue.protocol import Optimizer, Schedule
 from mtlbench.catalogue.task import Task
 from mtlbench.cells.cell import Cell
@@ -31,7 +31,10 @@ def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[T
     count = len(task.objectives)
     if not method.separate_models:
         return [Trainee(cell, task, model, method, range(count))]
-    return [Trainee(cell, task, copy.deepcopy(model), building.method("uniform"), [k]) for k in range(count)]
+    return [
+        Trainee(cell, task, copy.deepcopy(model), building.method(registry.holder("baseline")), [k])
+        for k in range(count)
+    ]
 
 
 def treated_objectives(cell: Cell, task: Task) -> list[int] | None:
