@@ -128,13 +128,16 @@ def test_a_file_system_without_locks_is_refused_in_words_and_nothing_there_looks
 def test_a_forked_child_holds_neither_the_lock_nor_what_is_kept_from_it(tmp_path: Path) -> None:
     file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     with locked(tmp_path), kept_from_children(file):
-        go_on, wait = os.pipe()[::-1]
+        wait, go_on = os.pipe()
+        seen, is_up = os.pipe()
         child = os.fork()
         if not child:
             os.write(file, b"from the child")
+            os.write(is_up, b".")
             os.close(go_on)
             os.read(wait, 1)
             os._exit(0)
+        os.read(seen, 1)  # what a child lets go of, it has let go of by now
         assert is_locked(tmp_path)
     try:
         assert not is_locked(tmp_path)
