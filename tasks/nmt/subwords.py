@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import read_regular, write_atomically
 
+from .._text.cache import ENVIRONMENT, cache_folder
 from .corpus import Corpus
 from .sampling import shares
 
@@ -40,9 +40,6 @@ OPTIONS: dict[str, Any] = {
     "num_threads": 1,
 }
 """SentencePiece's options that are the same for every corpus."""
-
-ENVIRONMENT = "MTLBENCH_CACHE"
-"""The environment variable that names the cache folder."""
 
 LARGEST_CACHED = 1 << 26
 """Bytes of a cache file; a model of 8,000 subwords has 130 thousand."""
@@ -173,18 +170,6 @@ def sample(corpus: Corpus, languages: Sequence[str], temperature: float, sentenc
             foreign.append(bitext.foreign[row])
             central[bitext.central[row]] = None
     return foreign + list(central)
-
-
-def cache_folder() -> Path | None:
-    """MTLBENCH_CACHE, else XDG_CACHE_HOME/mtlbench, else ~/.cache/mtlbench; None for a user without a home."""
-    if named := os.environ.get(ENVIRONMENT):
-        return Path(named)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "mtlbench"
-    try:
-        return Path.home() / ".cache" / "mtlbench"
-    except RuntimeError:
-        return None
 
 
 def _tag(language: str) -> str:
