@@ -31,11 +31,11 @@ class Schedule(Strict):
     """The learning rate's factor over time.
 
     `constant`: 1. `step`: `factor` to the power of the number of completed spans of `every_epochs`.
-    `cosine`: from 1 to 0 over the whole run. `inverse_sqrt`: after the warm-up, sqrt(warmup / step).
+    `cosine`, `linear`: from 1 to 0 over the whole run. `inverse_sqrt`: after the warm-up, sqrt(warmup / step).
     All of them rise linearly from 0 to 1 over the first `warmup_steps`.
     """
 
-    name: Literal["constant", "step", "cosine", "inverse_sqrt"] = "constant"
+    name: Literal["constant", "step", "cosine", "linear", "inverse_sqrt"] = "constant"
     every_epochs: Count = 1
     factor: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
     warmup_steps: Annotated[int, pydantic.Field(ge=0)] = 0

@@ -122,6 +122,8 @@ def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, to
         return float(schedule.factor ** (step // steps_per_epoch // schedule.every_epochs))
     if schedule.name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))
+    if schedule.name == "linear":
+        return 1 - (step - warm) / max(1, total_steps - warm)
     if schedule.name == "inverse_sqrt":
         return math.sqrt(max(1, warm) / (step + 1))
     return 1.0

@@ -201,6 +201,8 @@ def test_training_leaves_the_settings_of_the_process_as_they_were(train: Callabl
         ({"warmup_steps": 4}, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
         ({"name": "step", "every_epochs": 2, "factor": 0.5}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]),
         ({"name": "step", "factor": 0.5}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
+        ({"name": "linear"}, [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        ({"name": "linear", "warmup_steps": 2}, [1 / 2, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
         ({"name": "cosine"}, [0.5 * (1 + math.cos(math.pi * s / 8)) for s in range(8)]),
         (
             {"name": "cosine", "warmup_steps": 2},
