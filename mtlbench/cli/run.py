@@ -21,6 +21,7 @@ _AGAIN = "the same command goes on from here"
 
 def run(options: argparse.Namespace) -> int:
     """Train a grid of cells and print its leaderboard; 1 if a cell failed, 130 if stopped."""
+    from mtlbench.cli.preparation import preparation_told
     from mtlbench.cli.progress import Reporter
     from mtlbench.running.events import Stopped
     from mtlbench.running.launch import launch
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if request.added and not options.quiet:
         names = ", ".join(dict.fromkeys(cell.method for cell in request.added))
         console.print(f"Compared with {safe(names)}, which is trained too; against=none leaves it out.")
-    with Reporter(console, request.total, options.quiet) as reporter:
+    with Reporter(console, request.total, options.quiet) as reporter, preparation_told(console, options.quiet):
         try:
             outcomes = launch(request, reporter, options.retry)
         except Stopped as stopped:

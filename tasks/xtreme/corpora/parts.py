@@ -1,0 +1,72 @@
+"""Which file of a language serves which split, and how one that serves several is cut.
+
+XTREME publishes `train`, `dev` and `test`. A split whose file is missing, or has no labels, is cut from another one:
+`train` from `dev`, `val` from `train`, `test` from `dev`, else from `train`. A file that serves several splits is cut
+in the proportion of the protocol's `shares`. The SHA-256 of a sentence's words says which cut it belongs to, so that a
+cut depends on no order and no seed, and equal sentences stay together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from ..options import Shares
+from ..tagging import SPLITS, Sentence
+
+FILES = {"train": ("train", "dev"), "val": ("dev", "train"), "test": ("test", "dev", "train")}
+"""Split -> the files that it is taken from, the first one that is there."""
+
+
+class Part(NamedTuple):
+    """Sentences of a file whose hash, as a fraction of its range, is at least `low` and below `high`."""
+
+    file: str
+    low: Fraction
+    high: Fraction
+
+    @property
+    def told(self) -> str:
+        """`dev`, or `1/2 of dev`."""
+        share = self.high - self.low
+        return self.file if share == 1 else f"{share} of {self.file}"
+
+    def of(self, sentences: Sequence[Sentence]) -> list[Sentence]:
+        """Those of a file's sentences that are in this part, in their order."""
+        if self.high - self.low == 1:
+            return list(sentences)
+        return [sentence for sentence in sentences if self.low <= position(sentence) < self.high]
+
+
+def position(sentence: Sentence) -> Fraction:
+    """Where the words of a sentence lie between 0 and 1."""
+    hashed = hashlib.sha256("\n".join(sentence.words).encode()).digest()
+    return Fraction(int.from_bytes(hashed[:8], "big"), 1 << 64)
+
+
+def parts(files: Sequence[str], splits: Sequence[str], shares: Shares) -> Mapping[str, Part] | None:
+    """Split -> what serves it; None where a split has nothing to be taken from.
+
+    Args:
+        files: those with labels that a language has, of `train`, `dev` and `test`.
+        splits: those that are needed, of `train`, `val` and `test`.
+        shares: see the module.
+    """
+    served: dict[str, list[str]] = {}
+    for split in SPLITS:
+        if split in splits:
+            file = next((name for name in FILES[split] if name in files), None)
+            if file is None:
+                return None
+            served.setdefault(file, []).append(split)
+    found: dict[str, Part] = {}
+    for file, users in served.items():
+        total = sum(getattr(shares, split) for split in users)
+        low = Fraction(0)
+        for split in users:
+            high = low + Fraction(getattr(shares, split), total)
+            found[split] = Part(file, low, high)
+            low = high
+    return {split: found[split] for split in SPLITS if split in found}

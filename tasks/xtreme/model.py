@@ -1,0 +1,42 @@
+"""The tagger: one encoder, and a linear head for all languages or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from .encoding import Batch
+
+
+class Tagger(nn.Module):
+    """A pre-trained encoder with token classification heads.
+
+    Args:
+        encoder: a model of `transformers` that answers `last_hidden_state`, (N, T, width).
+        tags: classes.
+        heads: how many heads there are; 1 for all languages, or one for each.
+    """
+
+    def __init__(self, encoder: nn.Module, tags: int, heads: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        config = encoder.config
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)  # type: ignore[union-attr, arg-type]
+        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, tags) for _ in range(heads))  # type: ignore[union-attr, arg-type]
+        for head in self.heads:
+            nn.init.normal_(head.weight, std=config.initializer_range)  # type: ignore[union-attr, arg-type]
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch, language: int) -> Tensor:
+        """(n, tags) the logits of the batch's n words, by the head of `language`, or the only one."""
+        hidden = self.encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+        features = self.dropout(hidden.flatten(0, 1).index_select(0, batch.places))
+        logits: Tensor = self.heads[language if len(self.heads) > 1 else 0](features)
+        return logits
+
+    def shared(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that more than one language reaches: the encoder, and the head where it is the only one."""
+        for name, parameter in self.named_parameters():
+            if name.startswith("encoder.") or len(self.heads) == 1:
+                yield name, parameter

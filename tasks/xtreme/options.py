@@ -1,0 +1,68 @@
+"""What the task reads from a protocol's `options`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+
+from mtlbench.catalogue.protocol import Protocol
+from mtlbench.strict import Strict, refused
+
+Count = Annotated[int, pydantic.Field(ge=1)]
+
+
+class Shares(Strict):
+    """In which proportion a file is cut that serves more than one split; see `corpora.parts`."""
+
+    train: Count = 2
+    val: Count = 1
+    test: Count = 1
+
+
+class Limits(Strict):
+    """How many sentences of a split are scored in each language, spread evenly over it; None for all."""
+
+    val: Count | None = None
+    test: Count | None = None
+
+
+class Options(Strict):
+    """Data, encoder, heads and batches."""
+
+    languages: tuple[str, ...] | None = None
+    """Codes of the languages, each once; None for all that the data has."""
+    encoder: Annotated[str, pydantic.Field(min_length=1)] = "tiny"
+    """`tiny`, which is made from the training text; a folder with a checkpoint; or a name on the Hugging Face hub."""
+    heads: Literal["shared", "per_language"] = "shared"
+    """One linear head for all languages, or one for each."""
+    max_length: Annotated[int, pydantic.Field(ge=8)]
+    """Subwords of a window with the two special ones; longer sentences are cut at words and scored whole."""
+    steps_per_epoch: Count | None = None
+    """None for one pass over the language with the most training windows."""
+    high_resource: Count = 1000
+    """Training sentences from which on a language belongs to the group `hrl`; the others are `lrl`."""
+    sentences: Limits = Limits()
+    shares: Shares = Shares()
+    """How a file is cut that has to serve more than one split, because another is missing or has no labels."""
+    vocabulary: Annotated[int, pydantic.Field(ge=200)] = 2000
+    """Subwords of `tiny`."""
+    pretrain_steps: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Steps of masked language modelling that `tiny` has behind it; 0 for random weights."""
+    pretrain_batch: Count = 64
+    """Sentences of such a step."""
+    pretrain_lr: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1e-3
+    """Its highest learning rate."""
+    pretrain_seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Of weights, masks and order; the same encoder serves every seed of a grid."""
+    temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 2.0
+    """T in p_i proportional to D_i^(1/T), the share of language i in the text that `tiny` is made from."""
+
+
+def options(protocol: Protocol) -> Options:
+    """The validated options; raises `UsageError` that names the key."""
+    try:
+        return Options.model_validate(protocol.options)
+    except pydantic.ValidationError as error:
+        hint = "A list is written in brackets: [de,fr]." if error.errors()[0]["type"] == "tuple_type" else ""
+        raise refused(error, "protocol.options.", hint) from error

@@ -1,0 +1,238 @@
+"""The encoder `tiny`: its subwords and its weights, both learnt from unlabelled text, made once and kept."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers.implementations import BertWordPieceTokenizer
+from torch import Tensor
+from torch.nn import functional
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from mtlbench.errors import UsageError
+from mtlbench.storage import locked, write_atomically
+
+from .._text.cache import ENVIRONMENT, cache_folder
+from .encoders import Encoder, load
+from .encoding import IGNORED, Vocabulary, Windows, batches, drawn, padded
+from .options import Options
+from .tagging import Sentence
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 256,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.1,  # BERT's 0.02 is for a width of 768; so narrow a model hardly begins to learn with it
+}
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+MASKED = 0.15
+"""Share of subwords that are to be found; of these, 8 in 10 are masked, 1 is another one, 1 stays (BERT, 3.1)."""
+WARMUP = 0.1
+"""Of the steps, over which the learning rate rises; it falls to 0 over the others."""
+WEIGHT_DECAY = 0.01
+CLIP = 1.0
+DONE = "sha256.json"
+"""Written last: the checksums of the files beside it."""
+TELL_SECONDS = 10.0
+
+Text = Mapping[str, Sequence[Sequence[str]]]
+"""Language -> sentences as words."""
+
+_log = logging.getLogger(__name__)
+
+
+def tiny(text: Text, o: Options) -> Encoder:
+    """The encoder `tiny` for some text, from the cache if it was made before.
+
+    It is a BERT of `SHAPE` with WordPiece subwords, cased. Its content, which names it in the cache, is all that it
+    depends on: the text, the options `vocabulary`, `max_length`, `temperature` and those of pre-training, and the
+    versions of the libraries. One process makes it while others that want it wait.
+
+    Raises:
+        UsageError: a vocabulary that is too small for the characters of the text.
+    """
+    settings = {
+        "shape": SHAPE,
+        "options": {key: value for key, value in o.model_dump().items() if key.startswith("pretrain_")},
+        "made_of": [o.vocabulary, o.max_length, o.temperature, MASKED, WARMUP, WEIGHT_DECAY, CLIP],
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for language, sentences in text.items():
+        key.update(f"\0{language}\0".encode())
+        key.update("\n".join(" ".join(words) for words in sentences).encode())
+    folder = _kept(f"encoder-{key.hexdigest()}", lambda place: _make(place, text, o))
+    return load("tiny", o.max_length, folder)
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of that name in the cache, made by this process alone; a temporary one where none can be written."""
+    cache = cache_folder()
+    try:
+        if cache is None:
+            raise FileNotFoundError(None, "there is no home folder")
+        folder = cache / name
+        if not _whole(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                if not _whole(folder):
+                    make(folder)
+        return folder
+    except OSError as error:
+        warnings.warn(
+            f"The encoder is not kept and will be made again by every cell: {cache} cannot be written "
+            f"({error.strerror}). {ENVIRONMENT}=DIR names another folder.",
+            stacklevel=4,
+        )
+    folder = Path(tempfile.mkdtemp(prefix="mtlbench-encoder-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    make(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`, after waiting for it."""
+    told = False
+    while True:
+        with locked(folder) as mine:
+            if mine:
+                yield
+                return
+        if not told:
+            _log.info("waiting for another process, which makes the encoder")
+            told = True
+        time.sleep(0.2)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether all files are there as they were written."""
+    try:
+        sums = json.loads((folder / DONE).read_text())
+        return bool(sums) and all(_sha256(folder / name) == digest for name, digest in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _make(folder: Path, text: Text, o: Options) -> None:
+    (folder / DONE).unlink(missing_ok=True)
+    sentences = drawn(text, o.temperature)
+    tokenizer = _tokenizer(sentences, o.vocabulary)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(o.pretrain_seed)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=o.max_length,
+            pad_token_id=tokenizer.pad_token_id,
+            **SHAPE,
+        )
+        model = BertForMaskedLM(config)
+        if o.pretrain_steps:
+            _pretrain(model, tokenizer, sentences, o)
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        model.bert.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        paths = sorted(path for path in Path(made).iterdir() if path.is_file())
+        for path in paths:
+            write_atomically(folder / path.name, path.read_bytes())
+        sums = {path.name: _sha256(path) for path in paths}
+    write_atomically(folder / DONE, json.dumps(sums).encode())
+
+
+def _tokenizer(sentences: Sequence[Sequence[str]], vocabulary: int) -> PreTrainedTokenizerFast:
+    made = BertWordPieceTokenizer(lowercase=False, strip_accents=False)
+    texts = (" ".join(words) for words in sentences)
+    made.train_from_iterator(
+        texts, vocab_size=vocabulary, min_frequency=1, limit_alphabet=vocabulary, show_progress=False
+    )
+    if made.get_vocab_size() > vocabulary:
+        raise UsageError(
+            f"protocol.options.vocabulary={vocabulary} is too small: the characters of the text alone are "
+            f"{made.get_vocab_size()} subwords."
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=made._tokenizer, **SPECIAL)
+
+
+def _pretrain(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[str]], o: Options
+) -> None:
+    """Masked language modelling on the CPU, in float32, in the threads that the protocol states."""
+    windows = _windows(tokenizer, sentences, o.max_length)
+    symbols = Encoder(Path(), "tiny", tokenizer, "").symbols
+    generator = torch.Generator().manual_seed(o.pretrain_seed)
+    rows = batches(windows.lengths, o.pretrain_batch, generator)
+    optimizer = torch.optim.AdamW(model.parameters(), o.pretrain_lr, weight_decay=WEIGHT_DECAY)
+    warm = max(1, round(WARMUP * o.pretrain_steps))
+    model.eval()  # no dropout: so short a training does not overfit
+    total, counted = 0.0, 0
+    began = told = time.monotonic()
+    _log.info("pre-training the encoder by masked language modelling: %d steps", o.pretrain_steps)
+    for step in range(o.pretrain_steps):
+        rate = min((step + 1) / warm, (o.pretrain_steps - step) / max(1, o.pretrain_steps - warm))
+        optimizer.param_groups[0]["lr"] = o.pretrain_lr * rate
+        batch = padded(windows, next(rows), symbols, torch.device("cpu"))
+        ids, wanted = _masked(batch.ids, batch.mask, tokenizer, generator)
+        optimizer.zero_grad()
+        hidden = model.bert(input_ids=ids, attention_mask=batch.mask).last_hidden_state
+        places = wanted.flatten().ne(IGNORED).nonzero()[:, 0]
+        logits = model.cls(hidden.flatten(0, 1).index_select(0, places))
+        loss = functional.cross_entropy(logits, wanted.flatten()[places])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        total, counted = total + loss.item(), counted + 1
+        now = time.monotonic()
+        if now - told > TELL_SECONDS or step + 1 == o.pretrain_steps:
+            left = (now - began) / (step + 1) * (o.pretrain_steps - step - 1)
+            _log.info(
+                "pre-training the encoder: step %d of %d, loss %.2f, %.0f s left",
+                step + 1, o.pretrain_steps, total / counted, left,
+            )  # fmt: skip
+            total, counted, told = 0.0, 0, now
+
+
+def _windows(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[str]], max_length: int) -> Windows:
+    encoder = Encoder(Path(), "tiny", tokenizer, "")
+    vocabulary = Vocabulary(encoder.cut, encoder.symbols, max_length)
+    return vocabulary.windows([Sentence(tuple(words), ("",) * len(words)) for words in sentences], [""])
+
+
+def _masked(
+    ids: Tensor, mask: Tensor, tokenizer: PreTrainedTokenizerFast, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Ids with some hidden, and what they were; `IGNORED` where nothing is asked. At least one is asked for."""
+    special = torch.tensor(tokenizer.all_special_ids)
+    open_ = mask & ~torch.isin(ids, special)
+    draw = torch.rand(ids.shape, generator=generator).masked_fill(~open_, 2.0)
+    asked = draw < max(MASKED, draw.min().item() + 1e-6)
+    wanted = torch.where(asked, ids, IGNORED)
+    how = torch.rand(ids.shape, generator=generator)
+    others = torch.randint(len(special), len(tokenizer), ids.shape, generator=generator)
+    hidden = torch.where(how < 0.8, torch.full_like(ids, tokenizer.mask_token_id), torch.where(how < 0.9, others, ids))
+    return torch.where(asked, hidden, ids), wanted
