@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -16,8 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -40,13 +44,9 @@ SHAPE: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.1,  # BERT's 0.02 is for a width of 768; so narrow a model hardly begins to learn with it
 }
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+SPECIAL = ("PAD", "UNK", "CLS", "SEP", "MASK")
+BOUNDARY = "\u2581"
+"""What SentencePiece puts before a word."""
 MASKED = 0.15
 """Share of subwords that are to be found; of these, 8 in 10 are masked, 1 is another one, 1 stays (BERT, 3.1)."""
 WARMUP = 0.1
@@ -77,7 +77,7 @@ def tiny(text: Text, o: Options) -> Encoder:
         "shape": SHAPE,
         "options": {key: value for key, value in o.model_dump().items() if key.startswith("pretrain_")},
         "made_of": [o.vocabulary, o.max_length, o.temperature, MASKED, WARMUP, WEIGHT_DECAY, CLIP],
-        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "sentencepiece")},
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for language, sentences in text.items():
@@ -166,17 +166,52 @@ def _make(folder: Path, text: Text, o: Options) -> None:
 
 
 def _tokenizer(sentences: Sequence[Sequence[str]], vocabulary: int) -> PreTrainedTokenizerFast:
-    made = BertWordPieceTokenizer(lowercase=False, strip_accents=False)
-    texts = (" ".join(words) for words in sentences)
-    made.train_from_iterator(
-        texts, vocab_size=vocabulary, min_frequency=1, limit_alphabet=vocabulary, show_progress=False
-    )
-    if made.get_vocab_size() > vocabulary:
+    """BERT's tokeniser, cased, with the pieces that SentencePiece's byte-pair encoding finds in the text.
+
+    The trainers of the library `tokenizers` break ties by the order of a hash table, so that two runs learn different
+    vocabularies; SentencePiece learns the same one. Every character of the text is a subword, at the beginning of a
+    word and inside, so that no word of the text is unknown.
+    """
+    normalizer, splitter = BertNormalizer(lowercase=False, strip_accents=False), BertPreTokenizer()
+    words = {word: [] for words in sentences for word in words}
+    for word in words:
+        words[word] = [part for part, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word))]
+    parts = [[part for word in sentence for part in words[word]] for sentence in sentences]
+    alphabet = sorted({character for found in words.values() for part in found for character in part})
+    pieces = [*(f"[{kind}]" for kind in SPECIAL), *alphabet, *(f"##{character}" for character in alphabet)]
+    if len(pieces) > vocabulary:
         raise UsageError(
             f"protocol.options.vocabulary={vocabulary} is too small: the characters of the text alone are "
-            f"{made.get_vocab_size()} subwords."
+            f"{len(pieces)} subwords."
         )
-    return PreTrainedTokenizerFast(tokenizer_object=made._tokenizer, **SPECIAL)
+    if room := vocabulary - len(pieces):
+        pieces += _longer_pieces(parts, room, len(alphabet))
+    made = BertWordPieceTokenizer({piece: n for n, piece in enumerate(pieces)}, lowercase=False, strip_accents=False)
+    names = {f"{kind.lower()}_token": f"[{kind}]" for kind in SPECIAL}
+    return PreTrainedTokenizerFast(tokenizer_object=made._tokenizer, **names)
+
+
+def _longer_pieces(parts: Sequence[Sequence[str]], room: int, characters: int) -> list[str]:
+    """At most `room` pieces of more than one character, in WordPiece's notation, the most useful first."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(" ".join(part for part in found if BOUNDARY not in part) for found in parts),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=room + 2 * characters + 2,  # more than can be used: single characters and markers do not count
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        max_sentence_length=1 << 30,
+        bos_id=-1,
+        eos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    found = (trained.id_to_piece(n) for n in range(1, trained.get_piece_size()))  # 0 is for unknown ones
+    named = (piece[1:] if piece.startswith(BOUNDARY) else f"##{piece}" for piece in found)
+    return [piece for piece in named if len(piece.removeprefix("##")) > 1][:room]
 
 
 def _pretrain(

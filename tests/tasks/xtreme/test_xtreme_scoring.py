@@ -1,0 +1,63 @@
+"""XTREME's scores on hand-made predictions, and the baselines without a model."""
+
+import pytest
+
+from mtlbench.tasks.xtreme.scoring import baselines, metrics, scores
+from mtlbench.tasks.xtreme.tagging import Sentence
+
+
+def pos(gold, predicted):
+    return scores("pos", [gold.split()], [predicted.split()])
+
+
+def test_entities_count_by_their_whole_span_and_type():
+    gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "O"]]
+    predicted = [["B-PER", "I-PER", "O", "B-ORG"], ["B-ORG", "I-ORG"]]
+    found = scores("ner", gold, predicted)  # 1 of 3 right, on both sides
+    assert found["f1"] == pytest.approx(100 / 3)
+    assert found["accuracy"] == pytest.approx(100 * 4 / 6)
+
+
+def test_an_entity_that_begins_with_inside_counts_as_one_as_in_the_conll_script():
+    assert scores("ner", [["B-PER", "I-PER"]], [["I-PER", "I-PER"]])["f1"] == 100
+
+
+def test_spans_do_not_run_on_into_the_next_sentence():
+    assert scores("ner", [["B-PER"], ["I-PER"]], [["B-PER"], ["I-PER"]])["f1"] == 100
+    assert scores("ner", [["B-PER"], ["I-PER"]], [["B-PER"], ["O"]])["f1"] == pytest.approx(100 * 2 / 3)
+
+
+def test_no_entity_found_is_a_score_of_nought():
+    assert scores("ner", [["B-PER", "O"]], [["O", "O"]]) == {"f1": 0.0, "accuracy": 50.0}
+
+
+def test_the_f1_of_parts_of_speech_counts_runs_of_equal_tags_as_xtreme_does():
+    found = pos("NOUN NOUN VERB", "NOUN VERB VERB")  # spans NOUN+NOUN, VERB against NOUN, VERB+VERB
+    assert found == {"f1": 0.0, "accuracy": pytest.approx(100 * 2 / 3)}
+    assert pos("DET NOUN VERB", "DET NOUN NOUN")["f1"] == pytest.approx(100 * 2 * (1 / 3 * 1 / 2) / (1 / 3 + 1 / 2))
+    assert pos("NOUN VERB ADJ", "NOUN VERB ADV")["f1"] == pytest.approx(100 * 2 / 3)
+
+
+def test_the_two_conjunctions_are_different_tags():
+    assert pos("CCONJ NOUN", "SCONJ NOUN")["f1"] == 50
+    assert pos("CCONJ", "SCONJ") == {"f1": 0.0, "accuracy": 0.0}
+
+
+def test_tags_that_begin_with_the_letter_of_a_single_span_never_form_a_run():
+    assert pos("SYM SYM NOUN", "SYM NOUN NOUN")["f1"] == pytest.approx(100 * 2 * (1 / 2 * 1 / 3) / (1 / 2 + 1 / 3))
+    assert pos("SCONJ SCONJ", "SCONJ X")["f1"] == 50
+
+
+def test_the_definition_of_a_metric_names_the_library_and_what_is_scored():
+    f1, accuracy = metrics("ner", "scored on 1/2 of dev")
+    assert (f1.name, accuracy.name) == ("f1", "accuracy")
+    assert f1.signature.startswith("seqeval ")
+    assert f1.signature.endswith("; scored on 1/2 of dev")
+
+
+def test_baselines_know_the_most_frequent_tag_and_that_of_each_word():
+    train = [Sentence(("a", "b", "b"), ("DET", "NOUN", "VERB")), Sentence(("b", "c"), ("NOUN", "NOUN"))]
+    test = [Sentence(("a", "b", "new", "c"), ("DET", "NOUN", "VERB", "VERB"))]
+    found = baselines("pos", train, test)
+    assert found["tag"]["accuracy"] == 25
+    assert found["word"]["accuracy"] == 50
