@@ -82,7 +82,8 @@ def test_missing_weights_are_refused_by_name_and_not_drawn(tmp_path):
         (lambda f: (f / "config.json").unlink(), "config.json or its tokeniser cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes(b"no tensors"), "its weights cannot be read"),
         (lambda f: edit_config(f, vocab_size=20), "its tokeniser has 58 subwords, and config.json 20"),
-        (lambda f: edit_config(f, model_type="gpt2"), "describes no encoder such as BERT or XLM-R"),
+        (lambda f: edit_config(f, is_encoder_decoder=True), "describes no encoder such as BERT or XLM-R"),
+        (lambda f: edit_config(f, model_type="gpt2"), "its weights lack"),
     ],
 )
 def test_a_damaged_checkpoint_is_one_error_that_names_its_folder(tmp_path, damage, message):
