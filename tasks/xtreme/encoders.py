@@ -61,7 +61,7 @@ class Encoder:
         Raises:
             UsageError: weights of another shape, or missing ones; names file and parameter.
         """
-        with _quiet(), _refusing(self.folder, "its weights cannot be read"):
+        with quiet(), _refusing(self.folder, "its weights cannot be read"):
             model, info = AutoModel.from_pretrained(
                 self.folder,
                 use_safetensors=True,
@@ -99,7 +99,7 @@ def load(encoder: str, max_length: int, folder: Path | None = None) -> Encoder:
     """
     place = folder or _folder(encoder)
     _require_safetensors(place)
-    with _quiet(), _refusing(place, "config.json or its tokeniser cannot be read"):
+    with quiet(), _refusing(place, "config.json or its tokeniser cannot be read"):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
     for needed in ("hidden_size", "hidden_dropout_prob", "initializer_range", "max_position_embeddings", "vocab_size"):
@@ -128,7 +128,7 @@ def _folder(encoder: str) -> Path:
     if encoder.startswith((".", "~", os.sep)) or encoder.count("/") > 1:
         raise UsageError(f"encoder={encoder} is no folder. It takes tiny, a folder with a checkpoint, or a hub's name.")
     try:
-        with _quiet():
+        with quiet():
             return Path(huggingface_hub.snapshot_download(encoder, allow_patterns=list(FILES)))
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -178,7 +178,7 @@ def _refusing(folder: Path, reason: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bars and no advice of the libraries', which would stand between ours."""
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()

@@ -30,7 +30,7 @@ from mtlbench.errors import UsageError
 from mtlbench.storage import locked, write_atomically
 
 from .._text.cache import ENVIRONMENT, cache_folder
-from .encoders import Encoder, load
+from .encoders import Encoder, load, quiet
 from .encoding import IGNORED, Vocabulary, Windows, batches, drawn, padded
 from .options import Options
 from .tagging import Sentence
@@ -156,8 +156,9 @@ def _make(folder: Path, text: Text, o: Options) -> None:
         if o.pretrain_steps:
             _pretrain(model, tokenizer, sentences, o)
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        model.bert.save_pretrained(made)
-        tokenizer.save_pretrained(made)
+        with quiet():
+            model.bert.save_pretrained(made)
+            tokenizer.save_pretrained(made)
         paths = sorted(path for path in Path(made).iterdir() if path.is_file())
         for path in paths:
             write_atomically(folder / path.name, path.read_bytes())
@@ -173,7 +174,7 @@ def _tokenizer(sentences: Sequence[Sequence[str]], vocabulary: int) -> PreTraine
     word and inside, so that no word of the text is unknown.
     """
     normalizer, splitter = BertNormalizer(lowercase=False, strip_accents=False), BertPreTokenizer()
-    words = {word: [] for words in sentences for word in words}
+    words: dict[str, list[str]] = {word: [] for sentence in sentences for word in sentence}
     for word in words:
         words[word] = [part for part, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word))]
     parts = [[part for word in sentence for part in words[word]] for sentence in sentences]

@@ -8,7 +8,7 @@ from ..._families import Families, generate
 from ..._families import Sentence as Said
 from ..tagging import SPLITS, Corpus, Kind, Sentence, chosen
 
-LABELLED = {"high": 120, "low": 30}
+LABELLED = {"high": 60, "low": 20}
 """Training sentences with labels, in languages with much and with little text. With labels in all 6,000 sentences of
 the former, looking words up would be enough: 999 of 1,000 words of the test split are among them, and hardly one has
 two parts of speech."""

@@ -162,7 +162,7 @@ def test_pre_training_learns_and_tells_how_far_it_is(caplog, monkeypatch):
     monkeypatch.setattr(pretraining, "TELL_SECONDS", 0.0)
     caplog.set_level("INFO", logger="mtlbench")
     repeated = {"aa": [(word,) * 4 for word in WORDS]}
-    pretraining.tiny(repeated, options(pretrain_steps=300, pretrain_lr=0.01))
+    pretraining.tiny(repeated, options(pretrain_steps=300, pretrain_lr=0.005, pretrain_batch=80))
     told = [record.getMessage() for record in caplog.records if record.name.startswith("mtlbench")]
     assert told[0] == "pre-training the encoder by masked language modelling: 300 steps"
     assert told[-1].startswith("pre-training the encoder: step 300 of 300, loss ")
