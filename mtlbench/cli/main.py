@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.error(str(error))
         code = 2
     except KeyboardInterrupt:
+        console.console_of(stderr=True).print("[yellow]interrupted[/]")
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the interpreter flushes what is left

@@ -166,3 +166,16 @@ def test_status_below_the_results_folder_does_not_break(command: Callable[..., A
     assert "Traceback" not in told.output
     (deeper,) = (f.parents[1] for f in files(two_rows, "checkpoint.pt"))
     assert "tiny/plain" in command(f"status results={deeper}").output
+
+
+def test_ctrl_c_ends_any_command_with_a_word_and_the_code_of_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlbench.cli.catalogue.list_names", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["list"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
