@@ -13,6 +13,7 @@ from conftest import files
 
 from mtlbench.catalogue.data import datasets
 from mtlbench.cells.request import parse
+from mtlbench.cli.main import main
 from mtlbench.record.reading import load
 from mtlbench.record.schema import Record
 
