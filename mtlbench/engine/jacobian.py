@@ -128,7 +128,7 @@ class Jacobian:
                 return self._gramian_of(rows, parameters)
             exact = rows * self.width <= _EXACT_ENTRIES
             if self.groups == 1 and exact:
-                blocks = self._buffer[:rows].view(rows, -1, self.block).transpose(0, 1).double()
+                blocks = self._blocks(rows).double()
                 total = torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, keepdim=True)
                 return (total + total.transpose(1, 2)) / 2
             if self._is_plain and rows == 2 and self.device.type == "cpu":
@@ -218,9 +218,13 @@ class Jacobian:
             view.copy_(dense)
         self._reached[index] = True
 
+    def _blocks(self, rows: int) -> Tensor:
+        """(blocks, rows, block): a view."""
+        return self._buffer[:rows].view(rows, -1, self.block).transpose(0, 1)
+
     def _chunks(self, rows: int, exact: bool) -> Iterator[tuple[int, Tensor]]:
         """Blocks of columns as (blocks, rows, block) batches, as many as a temporary may hold."""
-        blocks = self._buffer[:rows].view(rows, -1, self.block).transpose(0, 1)
+        blocks = self._blocks(rows)
         converted = rows * self.block if exact or self.dtype != self._update.dtype else 0
         size = max(1, _TEMPORARY_ENTRIES // max(rows * rows, converted))
         for first in range(0, len(blocks), size):

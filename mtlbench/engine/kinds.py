@@ -306,14 +306,14 @@ class GramianWeighting(Method):
     def checked_weigh(self, gramian: Tensor, losses: Tensor, treated: Collection[int] | None = None) -> Tensor:
         """The weights, after refusing what is not finite and before refusing weights that are not."""
         self.require_finite("loss", losses)
-        if not math.isfinite(gramian.sum().item()):
+        if not _is_finite(gramian):
             self.require_finite("squared gradient norm", gramian.diagonal(dim1=-2, dim2=-1).sum(0))
             raise Diverged(f"{self.name}: an inner product of two gradients is not finite.")
         rows = self.treated_rows(treated)
         with torch.no_grad():
             answer = self.weigh(gramian, losses) if rows is None else self.weigh_treated(gramian, losses, rows)
         self._of_shape(answer, gramian)
-        if not math.isfinite(answer.sum().item()):
+        if not _is_finite(answer):
             raise Diverged(f"{self.name}: the weights {answer.tolist()} are not finite.")
         return answer
 
@@ -351,3 +351,8 @@ def _is_on_host(tensor: Tensor) -> bool:
 def _on_host(tensor: Tensor) -> Tensor:
     """Detached, on the CPU and in float64."""
     return tensor.detach() if _is_on_host(tensor) else tensor.detach().to("cpu", torch.float64)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all entries are finite, of a tensor on the CPU; a list is quicker for a few."""
+    return math.isfinite(sum(tensor.flatten().tolist()) if tensor.numel() <= 16 else tensor.sum().item())
