@@ -24,6 +24,9 @@ _STAGGER = 4096 + 64
 # Columns of an inner product of two rows: they stay in the cache for all three products, and are summed in many lanes,
 # so that no float32 sum is longer than in a block.
 _COLUMNS_OF_TWO = 1 << 17
+# Above so many entries a batch of blocks, which several threads share, is combined faster than the whole, to the same
+# bits.
+_ALONE_ENTRIES = 1 << 20
 # Entries of a temporary of a batched product.
 _TEMPORARY_ENTRIES = 1 << 19
 
@@ -154,7 +157,8 @@ class Jacobian:
             weights: (groups, rows), or (1, rows) for the same weights in every group.
         """
         keep = self._take_up_existing()
-        if self._is_plain and not keep:
+        alone = weights.shape[1] * self.width <= _ALONE_ENTRIES or torch.get_num_threads() == 1
+        if self._is_plain and not keep and alone:
             with _full_precision(self.device):
                 torch.mv(self._buffer[: weights.shape[1]].t(), weights[0].to(self._update.dtype), out=self._update)
             self._hand_out()
