@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
-
-from mtlbench.errors import UsageError, unknown
 
 Kind = Literal["pos", "ner"]
 """Parts of speech, or named entities."""
@@ -53,21 +51,3 @@ class Corpus:
     def languages(self) -> list[str]:
         """Those that are scored, in the order of the objectives."""
         return list(self.splits["test"])
-
-
-def chosen(languages: Sequence[str] | None, available: Collection[str], wanted_by: str) -> list[str]:
-    """Those of `available` that are asked for, in their order there; all of them for None.
-
-    Raises:
-        UsageError: a language that is not available or named twice, or none at all.
-    """
-    if languages is None:
-        return list(available)
-    for language in languages:
-        if language not in available:
-            raise unknown(f"language of {wanted_by}:", language, available)
-    if len(set(languages)) < len(languages):
-        raise UsageError(f"languages=[{','.join(languages)}] for {wanted_by} names one twice.")
-    if not languages:
-        raise UsageError(f"languages= names none for {wanted_by}. Known: {', '.join(available)}.")
-    return [language for language in available if language in languages]

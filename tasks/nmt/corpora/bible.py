@@ -17,7 +17,8 @@ from typing import Any
 from mtlbench.catalogue.data import DataSet, datasets, locate, visible
 from mtlbench.errors import UsageError
 
-from ..corpus import REQUIRED, Bitext, Corpus, chosen
+from ..._text.languages import chosen
+from ..corpus import REQUIRED, Bitext, Corpus
 from .bible_alignment import of_other_length, shifted
 from .bible_layouts import Text, Verse, read_ces, read_csv
 from .bible_texts import CENTRE, SPECIFIC_CODES, TRANSLATIONS, Translation, repaired

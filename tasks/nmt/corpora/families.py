@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..._families import generate
-from ..corpus import REQUIRED, Bitext, Corpus, chosen
+from ..._text.languages import chosen
+from ..corpus import REQUIRED, Bitext, Corpus
 
 
 def load(wanted_by: str, languages: Sequence[str] | None) -> Corpus:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mtlbench.catalogue.data import datasets, locate
 
-from ..corpus import Corpus, chosen
+from ..._text.languages import chosen
+from ..corpus import Corpus
 from .lines import Text, bitext, read
 
 LANGUAGES = ("de", "fr", "cs")

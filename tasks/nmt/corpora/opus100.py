@@ -17,7 +17,8 @@ from pathlib import Path
 from mtlbench.catalogue.data import ENVIRONMENT, DataSet, datasets, find, visible
 from mtlbench.errors import DataMissing, UsageError
 
-from ..corpus import Bitext, Corpus, chosen
+from ..._text.languages import chosen
+from ..corpus import Bitext, Corpus
 from .lines import bitext_without_gaps, read
 
 SPLITS = {"train": "train", "val": "dev", "test": "test"}

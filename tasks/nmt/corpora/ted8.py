@@ -22,8 +22,9 @@ from pathlib import Path
 from mtlbench.catalogue.data import ENVIRONMENT, DataSet, datasets, find
 from mtlbench.errors import DataMissing
 
+from ..._text.languages import chosen
 from ..._text.lines import stream, unusable
-from ..corpus import Bitext, Corpus, chosen
+from ..corpus import Bitext, Corpus
 from .lines import bitext_without_gaps, read
 
 GROUPS = {

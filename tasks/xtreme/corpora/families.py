@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..._families import Families, generate
 from ..._families import Sentence as Said
-from ..tagging import SPLITS, Corpus, Kind, Sentence, chosen
+from ..._text.languages import chosen
+from ..tagging import SPLITS, Corpus, Kind, Sentence
 
 LABELLED = {"high": 60, "low": 20}
 """Training sentences with labels, in languages with much and with little text. With labels in all 6,000 sentences of

@@ -10,8 +10,9 @@ from pathlib import Path
 from mtlbench.catalogue.data import ENVIRONMENT, datasets, visible
 from mtlbench.errors import DataMissing, UsageError
 
+from ..._text.languages import chosen
 from ..options import Shares
-from ..tagging import TAGS, Corpus, Kind, Sentence, chosen
+from ..tagging import TAGS, Corpus, Kind, Sentence
 from . import conllu, tsv
 from .parts import parts
 
