@@ -18,18 +18,18 @@ class Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-def refused(error: pydantic.ValidationError, prefix: str = "", hint: str = "") -> UsageError:
+def refused(error: pydantic.ValidationError, prefix: str = "") -> UsageError:
     """The error for what somebody typed: `protocol.epochs=0 is not allowed: input should be ...`.
 
     Args:
         error: what validation found; the first of it is told.
         prefix: of the keys, `protocol.`.
-        hint: what to type instead, behind the reason.
     """
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(map(str, first["loc"]))
     given = "" if first["type"] == "missing" else f"={shown(first['input'])}"
-    return UsageError(f"{prefix}{key}{given} is not allowed: {_reason(first['msg'])}.{hint and ' ' + hint}")
+    hint = " A list is written in brackets: [de,fr]." if first["type"] in ("tuple_type", "list_type") else ""
+    return UsageError(f"{prefix}{key}{given} is not allowed: {_reason(first['msg'])}.{hint}")
 
 
 def first_error(error: pydantic.ValidationError) -> str:

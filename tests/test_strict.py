@@ -62,9 +62,15 @@ def test_the_first_error_is_told_as_a_word_or_as_a_place(content: Any, word: str
     assert "\n" not in f"{refused(found(content))}{first_error(found(content))}"
 
 
-def test_a_hint_follows_the_reason() -> None:
-    error = refused(found({"inner": {"size": 0}}), hint="Write 1.")
-    assert str(error).endswith("greater than or equal to 1. Write 1.")
+def test_a_word_in_the_place_of_a_list_is_told_how_lists_are_written() -> None:
+    class Listed(Strict):
+        names: tuple[str, ...]
+
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Listed.model_validate({"names": "de"})
+    assert str(refused(caught.value)).startswith("names=de is not allowed: ")
+    assert str(refused(caught.value)).endswith(" A list is written in brackets: [de,fr].")
+    assert "brackets" not in str(refused(found({"inner": {"size": 0}})))
 
 
 @pytest.mark.parametrize(

@@ -64,5 +64,4 @@ def options(protocol: Protocol) -> Options:
     try:
         return Options.model_validate(protocol.options)
     except pydantic.ValidationError as error:
-        hint = "A list is written in brackets: [de,fr]." if error.errors()[0]["type"] == "tuple_type" else ""
-        raise refused(error, "protocol.options.", hint) from error
+        raise refused(error, "protocol.options.") from error
