@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mtlbench.catalogue.protocol import Protocol
     from mtlbench.catalogue.registry import register_method, register_task
     from mtlbench.catalogue.search import Choice, Range
-    from mtlbench.catalogue.task import Metric, Objective, Task
+    from mtlbench.catalogue.task import Estimate, Metric, Objective, Task
     from mtlbench.engine.backward import Backward
     from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
     from mtlbench.errors import DataMissing, Diverged, UsageError
@@ -33,6 +33,7 @@ _HOME = {
     "Choice": "catalogue.search",
     "DataMissing": "errors",
     "Diverged": "errors",
+    "Estimate": "catalogue.task",
     "GramianWeighting": "engine.kinds",
     "JacobianAggregator": "engine.kinds",
     "LossWeighting": "engine.kinds",
@@ -58,6 +59,7 @@ __all__ = [
     "Choice",
     "DataMissing",
     "Diverged",
+    "Estimate",
     "GramianWeighting",
     "JacobianAggregator",
     "LossWeighting",

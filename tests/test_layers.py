@@ -33,8 +33,8 @@ MAY_IMPORT = {
     "cli": f"mtlbench {GROUND} engine catalogue cells record running tables rendering bench",
     # what people add
     "methods": "mtlbench engine errors",
-    "tasks": "mtlbench catalogue errors strict storage",
-    "tasks.bench": "mtlbench catalogue errors strict storage bench cells.words",
+    "tasks": "mtlbench catalogue errors strict storage statistics",
+    "tasks.bench": "mtlbench catalogue errors strict storage statistics bench cells.words",
     # the public names: on first use, all of them
     "mtlbench": f"{GROUND} engine catalogue cells record running tables",
     "mtlbench.__main__": "cli",

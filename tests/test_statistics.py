@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -12,20 +11,17 @@ from scipy import stats
 from mtlbench import statistics
 from mtlbench.statistics import (
     average_ranks,
-    best_of,
     delta_interval,
     delta_m,
     holm,
     interquartile_mean,
+    mean_error,
     mean_ranks,
     measure_weights,
     paired_difference,
     performance_profile,
     rank_test,
-    repeated_searches,
-    search_difference,
-    search_draws,
-    search_interval,
+    ratio_error,
     signed_rank_test,
     stratified_mean,
     t_interval,
@@ -118,6 +114,82 @@ def test_holm_adjusts_step_by_step_and_leaves_out_what_was_not_tested() -> None:
     adjusted = holm([math.nan, 0.02, 0.03])
     assert math.isnan(adjusted[0])
     assert adjusted[1:] == pytest.approx([0.04, 0.04])
+
+
+# --- one score over test examples
+
+
+def bootstrap_error(numerators: np.ndarray, denominators: np.ndarray, rng: np.random.Generator) -> float:
+    """The spread of the ratio over resamples of the examples, freed of the bootstrap's (n-1)/n shrinkage."""
+    n = len(numerators)
+    drawn = rng.integers(0, n, (20_000, n))
+    ratios = numerators[drawn].sum(1) / denominators[drawn].sum(1)
+    return float(ratios.std() * math.sqrt(n / (n - 1)))
+
+
+def test_the_error_of_a_mean_is_that_of_the_textbook() -> None:
+    assert mean_error([1.0, 2.0, 3.0, 6.0]) == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
+    right = [100.0] * 80 + [0.0] * 20
+    assert mean_error(right) == pytest.approx(100 * math.sqrt(0.8 * 0.2 / 99))
+    assert mean_error([100.0] * 7) == 0.0
+
+
+def test_the_error_of_a_ratio_is_that_of_a_calculation_by_hand() -> None:
+    # R = 6 / 10; residuals 2 - 2.4, 1 - 0.6 and 3 - 3
+    assert ratio_error([2, 1, 3], [4, 1, 5]) == pytest.approx(math.sqrt(3 / 2 * (0.16 + 0.16)) / 10)
+    assert ratio_error([2, 1, 3], [4, 2, 6]) == pytest.approx(0.0, abs=1e-12)  # every example has the same ratio
+    assert ratio_error([200, 100, 300], [4, 1, 5]) == pytest.approx(100 * (ratio_error([2, 1, 3], [4, 1, 5]) or 0))
+
+
+@pytest.mark.parametrize("n", [50, 400])
+def test_the_error_of_a_ratio_agrees_with_the_bootstrap_where_tokens_of_a_sentence_are_alike(n: int) -> None:
+    rng = generator(n)
+    lengths = rng.integers(1, 40, n)
+    right = rng.binomial(lengths, rng.beta(4, 1, n))  # some sentences are hard as a whole
+    found = ratio_error(right, lengths)
+    assert found == pytest.approx(bootstrap_error(right, lengths, rng), rel=0.05)
+    share = right.sum() / lengths.sum()
+    assert found > 1.5 * math.sqrt(share * (1 - share) / lengths.sum())  # as if every token were drawn apart
+
+
+def test_the_error_of_f1_agrees_with_the_bootstrap_where_many_sentences_have_no_entity() -> None:
+    rng = generator(8)
+    gold = rng.poisson(1.2, 300)
+    hits, false = rng.binomial(gold, 0.8), rng.poisson(0.2, 300)
+    numerators, denominators = 2 * hits, hits + false + gold  # 2 TP + FP + FN
+    assert (denominators == 0).sum() > 50
+    found = ratio_error(numerators, denominators)
+    assert found == pytest.approx(bootstrap_error(numerators, denominators, rng), rel=0.05)
+
+
+def test_the_error_of_a_ratio_covers_the_truth_95_times_in_100() -> None:
+    rng, covered = generator(5), []
+    for _ in range(4000):
+        lengths = rng.integers(1, 40, 100)
+        right = rng.binomial(lengths, rng.beta(4, 1, 100))
+        error = ratio_error(right, lengths)
+        assert error is not None
+        covered.append(abs(right.sum() / lengths.sum() - 0.8) <= stats.t.ppf(0.975, 99) * error)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("numerators", "denominators"),
+    [([], []), ([3], [4]), ([0, 0], [0, 0]), ([1, math.nan], [2, 2]), ([1, 1], [2, math.inf])],
+)
+def test_an_error_that_cannot_be_said_is_none_and_never_nan(numerators: list[float], denominators: list[float]) -> None:
+    assert ratio_error(numerators, denominators) is None
+
+
+def test_the_mean_of_one_example_has_no_error() -> None:
+    assert mean_error([5.0]) is None
+    assert mean_error([]) is None
+    assert mean_error([1.0, math.nan]) is None
+
+
+def test_numerators_and_denominators_belong_together() -> None:
+    with pytest.raises(ValueError, match=r"not \(3,\) and \(2,\)"):
+        ratio_error([1, 2, 3], [1, 2])
 
 
 # --- several measures of one task
@@ -256,62 +328,3 @@ def test_methods_that_tie_on_every_task_do_not_differ() -> None:
     assert rank_test(tied) == 1.0
     tied[0, 0] += 1
     assert rank_test(tied) == pytest.approx(stats.friedmanchisquare(*tied.T).pvalue)
-
-
-# --- search
-
-
-def test_the_best_of_k_is_the_mean_over_all_choices_of_k() -> None:
-    judged, scores = generator(3).standard_normal((2, 6))
-    curve = best_of(judged, scores)
-    for k in range(1, 7):
-        chosen = [scores[max(c, key=lambda i: judged[i])] for c in itertools.combinations(range(6), k)]
-        assert curve[k - 1] == pytest.approx(np.mean(chosen))
-    assert curve[0] == pytest.approx(scores.mean())
-    assert curve[-1] == pytest.approx(scores[judged.argmax()])
-
-
-def draws_of(judged: list[float], trials: list[float], winner: int, finals: list[float]) -> np.ndarray:
-    searches = repeated_searches(len(judged), generator(0))
-    return search_draws(judged, trials, winner, finals, searches, generator(1))
-
-
-def test_an_undisputed_winner_has_the_interval_of_its_seeds() -> None:
-    finals = [90.0, 91.0, 92.0, 91.5]
-    failed = [-math.inf] * 7
-    found = search_interval(finals, draws_of([1.0, *failed], [91.0, *[math.nan] * 7], 0, finals))
-    seeds = t_interval(finals)
-    assert found.mean == seeds.mean
-    assert found.low == pytest.approx(seeds.low, abs=0.15)
-    assert found.high == pytest.approx(seeds.high, abs=0.15)
-
-
-def test_a_search_that_could_have_ended_otherwise_widens_the_interval() -> None:
-    finals = [90.0, 90.1, 89.9, 90.0]
-    judged, trials = [5.0, 4.9, 1.0, 0.0], [90.0, 85.0, 60.0, 50.0]
-    found, seeds = search_interval(finals, draws_of(judged, trials, 0, finals)), t_interval(finals)
-    assert found.low < 86 < seeds.low
-    assert found.high == pytest.approx(seeds.high, abs=0.1)
-
-
-def test_repeating_the_search_keeps_the_winner_as_often_as_it_is_drawn() -> None:
-    judged, trials = [3.0, 2.0, 1.0, 0.0], [3000.0, 2000.0, 1000.0, 0.0]
-    centres = np.round(draws_of(judged, trials, 0, [3000.0, 3000.1]), -3)
-    assert (centres == 3000).mean() == pytest.approx(1 - (3 / 4) ** 4, abs=0.04)
-    assert (centres == 2000).mean() == pytest.approx((3 / 4) ** 4 - (2 / 4) ** 4, abs=0.04)
-
-
-def test_a_p_value_from_draws_is_never_zero() -> None:
-    draws, zero = np.arange(1.0, 100.0), np.zeros(99)
-    assert search_difference(50.0, draws, zero, 3).p == 2 / 100  # (0 + 1) / (99 + 1) on either side
-    assert search_difference(50.0, draws - 3, zero, 3).p == pytest.approx(2 * (3 + 1) / 100)
-    assert search_difference(0.0, zero, zero, 3).p == 1.0
-
-
-def test_tuned_methods_whose_searches_overlap_are_not_told_apart() -> None:
-    finals = ([90.0, 90.1, 89.9], [88.0, 88.1, 87.9])
-    sure = [draws_of([2.0, *[-math.inf] * 3], [x[0], *[math.nan] * 3], 0, x) for x in finals]
-    unsure = [draws_of([2.0, 1.9, 1.8, 1.7], [x[0], x[0] - 3, x[0] + 2, x[0] - 1], 0, x) for x in finals]
-    assert search_difference(2.0, *sure, 3).p < 0.05
-    assert search_difference(2.0, sure[0], unsure[1], 3).p > 0.05
-    assert paired_difference(*finals).p < 0.05

@@ -33,6 +33,22 @@ class Objective:
     metrics: tuple[Metric, ...]
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A score with what is known of its sampling: how far other test examples of the same kind would have moved it."""
+
+    value: float
+    """The score, as it would be without the rest."""
+    error: float | None
+    """Its standard error from the choice of test examples, in the metric's unit; None where it cannot be said.
+
+    `mtlbench.statistics.mean_error` and `ratio_error` give it for the usual scores.
+    """
+    count: int
+    """How many test examples were scored, 1 at least: those that can be thought of as drawn independently of each
+    other, such as sentences, and not the tokens within them."""
+
+
 class Task(ABC):
     """A benchmark problem on one variant (data source and scale) under one protocol.
 
@@ -100,8 +116,11 @@ class Task(ABC):
     @abstractmethod
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]
-    ) -> Mapping[str, Mapping[str, float]]:
-        """Scores of `objectives` on `split`: objective name -> metric name -> value.
+    ) -> Mapping[str, Mapping[str, float | Estimate]]:
+        """Scores of `objectives` on `split`: objective name -> metric name -> value, or an `Estimate` of it.
+
+        With an `Estimate` the record keeps the sampling error and the number of examples beside the value. Nothing
+        else depends on them.
 
         `val` and `test` have all objectives; one of `extra_splits` may have some, and those that it lacks are left
         out. The runner has set the model to evaluation mode, turned gradients off, and set the precision of training.

@@ -14,6 +14,7 @@ from mtlbench import statistics
 from mtlbench.record.runs import Array, Measure
 from mtlbench.rendering.table import Column
 from mtlbench.statistics import Difference, Interval
+from mtlbench.tables import searches
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.options import DeltaConvention
 from mtlbench.tables.wording import listed
@@ -80,10 +81,10 @@ def interval(quantity: Quantity, entry: Entry, level: float) -> Interval:
         known = quantity.against_reference(entry, level)
         if entry.role == "reference" or entry.search is None or not known.known:
             return known
-        found = statistics.search_interval(finals, _draws(quantity, entry), level)
+        found = searches.search_interval(finals, _draws(quantity, entry), level)
         return Interval(known.mean, min(known.low, found.low), max(known.high, found.high), known.n)
     if entry.search is not None and len(finals) > 1:
-        return statistics.search_interval(finals, _draws(quantity, entry), level)
+        return searches.search_interval(finals, _draws(quantity, entry), level)
     return statistics.t_interval(finals, level)
 
 
@@ -97,7 +98,7 @@ def difference(quantity: Quantity, entry: Entry, other: Entry, level: float) -> 
     found = statistics.paired_difference(paired(entry), paired(other), level)
     if entry.search is not None and other.search is not None and found.known:
         mine, theirs = _draws(quantity, entry), _draws(quantity, other)
-        return statistics.search_difference(found.mean, mine, theirs, found.n, level)
+        return searches.search_difference(found.mean, mine, theirs, found.n, level)
     return found
 
 
@@ -126,10 +127,10 @@ def _draws(quantity: Quantity, entry: Entry) -> Array:
     """Repetitions of the search and of the seeds; repetition b draws the same trials for every method."""
     search = entry.search
     assert search is not None
-    searches = statistics.repeated_searches(search.budget, np.random.default_rng(0))
+    drawn = searches.repeated_searches(search.budget, np.random.default_rng(0))
     noise = np.random.default_rng([1, *entry.label.encode()])
     finals = quantity.of(entry.scores)
-    return statistics.search_draws(search.merit, quantity.of(search.scores), search.winner, finals, searches, noise)
+    return searches.search_draws(search.merit, quantity.of(search.scores), search.winner, finals, drawn, noise)
 
 
 def _measure(m: Measure, place: int) -> Quantity:

@@ -8,13 +8,12 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlbench import statistics
 from mtlbench.catalogue.registry import role
 from mtlbench.record.runs import Array
 from mtlbench.rendering import drawing
 from mtlbench.rendering.drawing import STATIC_LOOK, Look
 from mtlbench.statistics import LEVEL, Interval
-from mtlbench.tables import comparison
+from mtlbench.tables import comparison, searches
 from mtlbench.tables.comparison import Quantity
 from mtlbench.tables.contest import MANY
 from mtlbench.tables.costs import Machine
@@ -123,7 +122,7 @@ def best_of(entry: Entry, quantity: Quantity) -> Array:
     values = np.empty(len(found))
     values[found] = quantity.of(entry.search.scores[found])
     values[~found] = values[found].min() if quantity.column.higher_is_better else values[found].max()
-    return statistics.best_of(entry.search.merit, values)
+    return searches.best_of(entry.search.merit, values)
 
 
 def about(board: Leaderboard, selected: bool = True, spread: bool = True) -> list[str]:

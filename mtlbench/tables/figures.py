@@ -242,7 +242,7 @@ def _costs(axes: Axes, board: Leaderboard, machine: Machine, keys: dict[str, Key
 
 @styled()
 def best_of_k(board: Leaderboard) -> Figure:
-    """The expected test score of the best of k trials by k, for methods that were tuned (`statistics.best_of`).
+    """The expected test score of the best of k trials by k, for methods that were tuned (`searches.best_of`).
 
     A trial without a result is chosen only where all k have none; it then counts like the worst trial with one.
 

@@ -22,7 +22,7 @@ from mtlbench.record.schema import MetricInfo
 from mtlbench.record.selection import Rule, choose
 from mtlbench.rendering.drawing import looks, save
 from mtlbench.rendering.table import Table
-from mtlbench.statistics import best_of, performance_profile, t_interval
+from mtlbench.statistics import performance_profile, t_interval
 from mtlbench.tables.across import Across
 from mtlbench.tables.entries import Entry, Search
 from mtlbench.tables.figures import (
@@ -36,6 +36,7 @@ from mtlbench.tables.figures import (
     trade_off,
 )
 from mtlbench.tables.leaderboard import Leaderboard, report
+from mtlbench.tables.searches import best_of
 from tests.handmade import ACCURACY, ERROR, record
 
 OBJECTIVES = ("left", "right", "third", "fourth", "fifth")
