@@ -21,8 +21,8 @@ class Unreadable(UsageError):
     """A record file that is not whole."""
 
 
-LARGEST_FILE = 256 * 2**20
-"""Bytes; a thousand objectives with a thousand evaluations of three splits are some 100 MiB."""
+LARGEST_FILE = 512 * 2**20
+"""Bytes; a thousand objectives with a thousand evaluations of three splits are some 450 MiB with sampling errors."""
 
 
 def load(path: Path) -> Record:

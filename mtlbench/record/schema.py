@@ -90,6 +90,15 @@ class ObjectiveInfo(Strict):
         return metrics
 
 
+class Sampling(Strict):
+    """What is known of how a score depends on the choice of test examples (`mtlbench.Estimate`)."""
+
+    error: Annotated[float, pydantic.Field(allow_inf_nan=False, ge=0)] | None
+    """Standard error of the score in the metric's unit; None where it cannot be said."""
+    count: Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
+    """How many examples were scored."""
+
+
 class Evaluation(Strict):
     """One point of the curves."""
 
@@ -100,6 +109,17 @@ class Evaluation(Strict):
     losses: dict[str, Finite]
     """Mean training loss of each objective since the previous evaluation."""
     scores: Scores
+    sampling: dict[str, dict[str, dict[str, Sampling]]] = pydantic.Field(default_factory=dict)
+    """Split -> objective -> metric, for scores of which the task told it; empty for others and before version 5."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_of_scores(self) -> Evaluation:
+        for split, by_objective in self.sampling.items():
+            for objective, metrics in by_objective.items():
+                if strangers := {*metrics} - {*self.scores.get(split, {}).get(objective, {})}:
+                    name = min(strangers)
+                    raise ValueError(f"sampling of {objective} {name} on {split}, of which there is no score")
+        return self
 
 
 class Cost(Strict):
@@ -199,9 +219,9 @@ class Record(Strict):
     that failed leaves the same content, as far as it came, in `failure.json`.
     """
 
-    schema_version: Literal[1, 2, 3, 4] = 4
+    schema_version: Literal[1, 2, 3, 4, 5] = 5
     """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision; 4 the method's defaults and
-    the last shared layer. Older ones are read as is."""
+    the last shared layer; 5 the sampling of scores. Older ones are read as is."""
     id: str
     status: Status
     reason: Annotated[str, pydantic.BeforeValidator(_writable)] = ""

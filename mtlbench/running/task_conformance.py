@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.catalogue import building
-from mtlbench.catalogue.task import Task
+from mtlbench.catalogue.task import Estimate, Task
 from mtlbench.catalogue.variants import resolve
 from mtlbench.engine.conformance import Finding
 from mtlbench.errors import UsageError
+from mtlbench.running import scored
 from mtlbench.running.declared import TaskInfo
 from mtlbench.running.streams import process_of_a_cell
 
@@ -233,20 +234,24 @@ def _scores(tried: _Tried) -> None:
                 alone = task.evaluate(model, split, everyone[-1:])
                 if set(alone) != {last}:
                     raise _Wrong(f"asked for {last} alone, evaluate scores {', '.join(alone)}")
-                for metric, value in alone[last].items():
-                    _require_close(value, scores[last][metric], f"{metric} of {last} on val")
+                for metric, score in alone[last].items():
+                    one, other = scored.value(score), scored.value(scores[last][metric])
+                    _require_close(one, other, f"{metric} of {last} on val")
 
 
-def _require_scores(task: Task, split: str, scores: Mapping[str, Mapping[str, float]]) -> None:
+def _require_scores(task: Task, split: str, scores: scored.Answer) -> None:
     metrics = {o.name: [m.name for m in o.metrics] for o in task.objectives}
     for name, values in scores.items():
         if name not in metrics:
             raise _Wrong(f"{split} scores {name!r}, which is no objective")
         if set(values) != set(metrics[name]):
             raise _Wrong(f"{split} scores {name} by {', '.join(values)}; its metrics are {', '.join(metrics[name])}")
-        for metric, value in values.items():
+        for metric, score in values.items():
+            value = scored.value(score)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise _Wrong(f"{metric} of {name} on {split} is {value!r}, and should be a finite number")
+            if isinstance(score, Estimate) and (what := scored.problem(score)):
+                raise _Wrong(f"{metric} of {name} on {split} has {what}")
 
 
 def _leaves_alone(tried: _Tried) -> str:

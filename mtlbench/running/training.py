@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from mtlbench.catalogue import building
+from mtlbench.catalogue.task import Estimate
 from mtlbench.cells.cell import Cell
 from mtlbench.errors import Diverged, UsageError
 from mtlbench.record.schema import CHECKPOINT, CellInfo, Cost, Evaluation, Provenance, Record, Scores, Status
-from mtlbench.running import precision, provenance
+from mtlbench.running import precision, provenance, scored
 from mtlbench.running.checkpoint import Checkpoint, Log, Unusable
 from mtlbench.running.clock import Block, Clock, Interrupted, TimeLimit, synchronize
 from mtlbench.running.declared import TaskInfo
@@ -246,21 +247,27 @@ class _Run:
         """Score the models; losses are means since the previous evaluation. Raises `Diverged`."""
         log, names = self.log, [o.name for o in self.task.objectives]
         begun = time.perf_counter()
-        scores: Scores = {split: {} for split in splits(self.cell.protocol, self.course.extra_splits, epoch)}
+        answers: dict[str, dict[str, Mapping[str, float | Estimate]]]
+        answers = {split: {} for split in splits(self.cell.protocol, self.course.extra_splits, epoch)}
         with torch.inference_mode():
             for part in self.parts:
                 part.model.eval()
-                for split in scores:
+                for split in answers:
                     with precision.forward_context(self.precision, self.device):
                         found = self.task.evaluate(part.model, split, list(part.objectives))
-                    scores[split].update({name: dict(metrics) for name, metrics in found.items()})
+                    answers[split].update(found)
                 part.model.train()
+        scores: Scores = {split: scored.values(found) for split, found in answers.items()}
         _require_finite(scores, epoch)
         means = (log.loss_sums.cpu() / log.loss_counts).tolist()
         losses = {n: mean for n, mean in zip(names, means, strict=True) if math.isfinite(mean)}
         log.loss_sums.zero_()
         log.loss_counts.zero_()
-        made = Evaluation(epoch=epoch, step=log.step, losses=losses, scores=scores)
+        try:
+            sampling = scored.samplings(answers)
+        except ValueError as error:
+            raise UsageError(f"task {self.cell.task}: {error}.") from error
+        made = Evaluation(epoch=epoch, step=log.step, losses=losses, scores=scores, sampling=sampling)
         try:
             require_scores(self.info, made, f"the evaluation after epoch {epoch}")
         except ValueError as error:

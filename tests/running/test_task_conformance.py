@@ -181,6 +181,41 @@ class ScoresTensors(Sound):
         return {name: {"mse": torch.tensor(1.0)} for name in super().evaluate(*given)}
 
 
+class Estimates(Sound):
+    """The same, telling the sampling of its scores."""
+
+    def evaluate(self, *given: Any) -> Any:
+        scores = super().evaluate(*given)
+        return {name: {"mse": mtlbench.Estimate(found["mse"], *self.told)} for name, found in scores.items()}
+
+    told: tuple[Any, Any] = (0.0, 32)
+
+
+class EstimatesNoError(Estimates):
+    told = (None, 1)
+
+
+class EstimatesAnErrorBelowZero(Estimates):
+    told = (-0.1, 32)
+
+
+class EstimatesAnErrorThatIsNoNumber(Estimates):
+    told = (float("nan"), 32)
+
+
+class EstimatesOverNothing(Estimates):
+    told = (0.1, 0)
+
+
+class EstimatesOverHalfAnExample(Estimates):
+    told = (0.1, 31.5)
+
+
+class EstimatesWithoutAValue(Sound):
+    def evaluate(self, *given: Any) -> Any:
+        return {name: {"mse": mtlbench.Estimate(float("inf"), 0.1, 32)} for name in super().evaluate(*given)}
+
+
 class ScoresInAnotherOrder(Sound):
     def evaluate(self, model: Any, split: str, objectives: Sequence[int]) -> Any:
         scores = super().evaluate(model, split, range(2))
@@ -233,6 +268,11 @@ FAULTS: dict[type, tuple[str, str]] = {
     ScoresOne: ("scores every objective", "val has no scores of b"),
     ScoresByAnotherMetric: ("scores every objective", "val scores a by mae; its metrics are mse"),
     ScoresTensors: ("scores every objective", "should be a finite number"),
+    EstimatesAnErrorBelowZero: ("scores every objective", "mse of a on val has the error -0.1: allowed are numbers"),
+    EstimatesAnErrorThatIsNoNumber: ("scores every objective", "mse of a on val has the error nan"),
+    EstimatesOverNothing: ("scores every objective", "mse of a on val has the count 0: allowed are whole numbers"),
+    EstimatesOverHalfAnExample: ("scores every objective", "mse of a on val has the count 31.5"),
+    EstimatesWithoutAValue: ("scores every objective", "mse of a on val is inf, and should be a finite number"),
     ScoresInAnotherOrder: ("scores every objective", "mse of b on val is"),
     SeedsTorch: ("leaves the process", "its constructor changes torch's global random state"),
     Draws: ("leaves the process", "batches changes NumPy's global random state"),
@@ -253,7 +293,7 @@ def found(cls: type) -> dict[str, str]:
     return {finding.name: finding.problem for finding in battery(name)}
 
 
-@pytest.mark.parametrize("cls", [Sound, Generated])
+@pytest.mark.parametrize("cls", [Sound, Generated, Estimates, EstimatesNoError])
 def test_a_sound_task_holds_everywhere(cls: type) -> None:
     problems = found(cls)
     assert len(problems) == 9
