@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .tagging import Sentence
+from .corpus import Example
+from .tagging.sentences import Sentence
 
 IGNORED = -100
 """The label of a subword that is not the first one of its word."""
@@ -140,11 +141,11 @@ def padded(windows: Windows, rows: NDArray[np.int64], symbols: Symbols, device: 
     return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-def spread(sentences: Sequence[Sentence], limit: int | None) -> Sequence[Sentence]:
+def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
     """At most `limit` of them, spread evenly."""
-    if limit is None or limit >= len(sentences):
-        return sentences
-    return [sentences[row * len(sentences) // limit] for row in range(limit)]
+    if limit is None or limit >= len(examples):
+        return examples
+    return [examples[row * len(examples) // limit] for row in range(limit)]
 
 
 def drawn(text: Mapping[str, Sequence[Sequence[str]]], temperature: float) -> list[Sequence[str]]:

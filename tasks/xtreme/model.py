@@ -1,4 +1,4 @@
-"""The tagger: one encoder, and a linear head for all languages or one for each."""
+"""An encoder with linear heads: one for all languages, or one for each."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from torch import Tensor, nn
 from .encoding import Batch
 
 
-class Tagger(nn.Module):
-    """A pre-trained encoder with token classification heads.
+class Classifier(nn.Module):
+    """A pre-trained encoder with a linear layer at the places that a batch names.
 
     Args:
         encoder: a model of `transformers` that answers `last_hidden_state`, (N, T, width).
-        tags: classes.
+        outputs: numbers at each place, such as one for each tag.
         heads: how many heads there are; 1 for all languages, or one for each.
     """
 
-    def __init__(self, encoder: nn.Module, tags: int, heads: int) -> None:
+    def __init__(self, encoder: nn.Module, outputs: int, heads: int) -> None:
         super().__init__()
         self.encoder = encoder
         config = encoder.config
         self.dropout = nn.Dropout(config.hidden_dropout_prob)  # type: ignore[union-attr, arg-type]
-        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, tags) for _ in range(heads))  # type: ignore[union-attr, arg-type]
+        self.heads = nn.ModuleList(nn.Linear(config.hidden_size, outputs) for _ in range(heads))  # type: ignore[union-attr, arg-type]
         for head in self.heads:
             nn.init.normal_(head.weight, std=config.initializer_range)  # type: ignore[union-attr, arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch, language: int) -> Tensor:
-        """(n, tags) the logits of the batch's n words, by the head of `language`, or the only one."""
+        """(n, outputs) at the batch's n places, by the head of `language`, or the only one."""
         hidden = self.encoder(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
         features = self.dropout(hidden.flatten(0, 1).index_select(0, batch.places))
         logits: Tensor = self.heads[language if len(self.heads) > 1 else 0](features)

@@ -33,7 +33,7 @@ from .._text.cache import ENVIRONMENT, cache_folder
 from .encoders import Encoder, load, quiet
 from .encoding import IGNORED, Vocabulary, Windows, batches, drawn, padded
 from .options import Options
-from .tagging import Sentence
+from .tagging.sentences import Sentence
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,

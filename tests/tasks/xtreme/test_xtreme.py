@@ -12,9 +12,10 @@ from mtlbench.cells.request import parse
 from mtlbench.engine.backward import Backward
 from mtlbench.errors import UsageError
 from mtlbench.running.training import Interrupted
-from mtlbench.tasks.xtreme import XTREME, corpora
+from mtlbench.tasks.xtreme import XTREME
 from mtlbench.tasks.xtreme.options import options
-from mtlbench.tasks.xtreme.scoring import scores
+from mtlbench.tasks.xtreme.problems import VARIANTS
+from mtlbench.tasks.xtreme.tagging.scoring import scores
 
 CPU = torch.device("cpu")
 
@@ -55,7 +56,7 @@ def steps(task, seed=0):
 
 def test_every_variant_has_a_protocol_whose_options_the_task_understands():
     data = task_data("xtreme")
-    assert set(data.variants) == set(corpora.VARIANTS)
+    assert set(data.variants) == set(VARIANTS)
     assert next(iter(data.variants)) == "families-pos"
     assert all(options(protocol).max_length >= 64 for protocol in data.protocols.values())
 
@@ -74,7 +75,7 @@ def test_facts_tell_of_encoder_sources_sentences_and_baselines(root):
     task = build(root)
     facts = task.facts
     assert facts["encoder"]["name"] == "tiny"
-    assert facts["encoder"]["sha256"] == task.data.encoder.digest
+    assert facts["encoder"]["sha256"] == task.problem.encoder.digest
     assert facts["parameters"] == sum(p.numel() for p in task.model().parameters())
     assert facts["sources"] == {"fr": {"train": "2/3 of dev", "val": "1/3 of dev"}}
     assert facts["sentences"]["en"] == {"train": 60, "val": 40, "test": 20}
@@ -135,12 +136,12 @@ def test_predictions_stand_at_their_words_whatever_the_batching_and_the_windows(
     write(root / "udpos" / "test-de.tsv", [*text(9, "d"), long])
     task = build(root, encoder=folder, max_length=12)
     model = model_of(task).eval()
-    scored = task.data.scored["test"][0]
+    scored = task.problem.scored["test"][0]
     assert len(scored.windows.lengths) > len(scored.gold)
     with torch.inference_mode():
-        predicted = task.predict(model, scored, 0)
-        monkeypatch.setattr("mtlbench.tasks.xtreme.SCORED_WINDOWS", 2)
-        assert task.predict(model, scored, 0) == predicted
+        predicted = task.problem.predict(model, scored, 0)
+        monkeypatch.setattr("mtlbench.tasks.xtreme.tagging.problem.SCORED_WINDOWS", 2)
+        assert task.problem.predict(model, scored, 0) == predicted
         found = task.evaluate(model, "test", [0, 2])
     assert [len(row) for row in predicted] == [len(row) for row in scored.gold]
     assert found.keys() == {"de", "fr"}
@@ -159,7 +160,7 @@ def test_the_tags_of_all_languages_are_learnt_by_one_head(root, checkpoint):
     model.eval()
     with torch.inference_mode():
         found = task.evaluate(model, "test", range(3))
-    assert min(by_metric["accuracy"] for by_metric in found.values()) > 95
+    assert min(by_metric["accuracy"].value for by_metric in found.values()) > 95
 
 
 # --- zero-shot ------------------------------------------------------------------------------------------------

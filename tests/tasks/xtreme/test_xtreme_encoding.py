@@ -9,10 +9,10 @@ import torch
 from xtreme_samples import bert, xlmr
 
 from mtlbench.tasks.xtreme import encoders
-from mtlbench.tasks.xtreme.corpora import conllu, tsv
 from mtlbench.tasks.xtreme.encoding import IGNORED, Symbols, Vocabulary, batches, drawn, padded, spread
 from mtlbench.tasks.xtreme.pretraining import _tokenizer
-from mtlbench.tasks.xtreme.tagging import ENTITIES, UPOS, Sentence
+from mtlbench.tasks.xtreme.tagging import conllu, tsv
+from mtlbench.tasks.xtreme.tagging.sentences import ENTITIES, UPOS, Sentence
 
 REAL = Path(os.environ.get("MTLBENCH_DATA", "/nowhere"))
 SYMBOLS = Symbols(pad=0, start=1, end=2, unknown=3)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mtlbench.errors import UsageError
-from mtlbench.tasks.xtreme.corpora import conllu, tsv
-from mtlbench.tasks.xtreme.tagging import ENTITIES, UPOS, Sentence
+from mtlbench.tasks.xtreme.tagging import conllu, tsv
+from mtlbench.tasks.xtreme.tagging.sentences import ENTITIES, UPOS, Sentence
 
 REAL = Path(os.environ.get("MTLBENCH_DATA", "/nowhere"))
 

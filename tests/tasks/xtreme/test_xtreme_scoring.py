@@ -1,9 +1,15 @@
 """XTREME's scores on hand-made predictions, and the baselines without a model."""
 
+import numpy as np
 import pytest
 
-from mtlbench.tasks.xtreme.scoring import baselines, metrics, scores
-from mtlbench.tasks.xtreme.tagging import Sentence
+from mtlbench.tasks.xtreme.tagging.scoring import baselines, metrics
+from mtlbench.tasks.xtreme.tagging.scoring import scores as estimates
+from mtlbench.tasks.xtreme.tagging.sentences import Sentence
+
+
+def scores(kind, gold, predicted):
+    return {metric: found.value for metric, found in estimates(kind, gold, predicted).items()}
 
 
 def pos(gold, predicted):
@@ -61,3 +67,16 @@ def test_baselines_know_the_most_frequent_tag_and_that_of_each_word():
     found = baselines("pos", train, test)
     assert found["tag"]["accuracy"] == 25
     assert found["word"]["accuracy"] == 50
+
+
+def test_errors_are_those_of_a_bootstrap_over_sentences():
+    draw = np.random.default_rng(0)
+    tags = np.array(["O", "O", "B-PER", "I-PER", "B-LOC"])
+    gold = [list(draw.choice(tags, draw.integers(3, 12))) for _ in range(300)]
+    predicted = [[tag if draw.random() < 0.8 else str(draw.choice(tags)) for tag in row] for row in gold]
+    found = estimates("ner", gold, predicted)
+    rows = [draw.integers(0, 300, 300) for _ in range(200)]
+    again = [scores("ner", [gold[i] for i in row], [predicted[i] for i in row]) for row in rows]
+    for metric in ("f1", "accuracy"):
+        assert found[metric].count == 300
+        assert found[metric].error == pytest.approx(np.std([one[metric] for one in again], ddof=1), rel=0.15)

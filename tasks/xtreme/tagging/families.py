@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..._families import Families, generate
 from ..._families import Sentence as Said
 from ..._text.languages import chosen
-from ..tagging import SPLITS, Corpus, Kind, Sentence
+from ..corpus import SPLITS, Corpus
+from .sentences import Kind, Sentence
 
 LABELLED = {"high": 60, "low": 20}
 """Training sentences with labels, in languages with much and with little text. With labels in all 6,000 sentences of
@@ -15,7 +16,7 @@ the former, looking words up would be enough: 999 of 1,000 words of the test spl
 two parts of speech."""
 
 
-def load(kind: Kind, wanted_by: str, languages: Sequence[str] | None) -> Corpus:
+def load(kind: Kind, wanted_by: str, languages: Sequence[str] | None) -> Corpus[Sentence]:
     """The sentences of `mtlbench.tasks._families` in its default sizes; facts: the true tree and all distances.
 
     The first `LABELLED` sentences of the training text have labels, all of it is unlabelled text. The central language
@@ -27,7 +28,6 @@ def load(kind: Kind, wanted_by: str, languages: Sequence[str] | None) -> Corpus:
     families = generate()
     codes = chosen(languages, families.languages, wanted_by)
     return Corpus(
-        kind,
         {split: {code: _tagged(kind, families, code, split) for code in codes} for split in SPLITS},
         unlabelled={code: [_words(said) for said in families.sentences(code, "train")] for code in codes},
         facts={"families": families.as_dict()},

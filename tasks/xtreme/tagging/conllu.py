@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mtlbench.errors import unknown
 
 from ..._text.lines import stream, unusable
-from ..tagging import UPOS, Sentence
+from .sentences import UPOS, Sentence
 
 PRECEDENCE: Mapping[str, Sequence[str]] = {
     "": [

@@ -2,26 +2,26 @@
 
 XTREME publishes `train`, `dev` and `test`. A split whose file is missing, or has no labels, is cut from another one:
 `train` from `dev`, `val` from `train`, `test` from `dev`, else from `train`. A file that serves several splits is cut
-in the proportion of the protocol's `shares`. The SHA-256 of a sentence's words says which cut it belongs to, so that a
-cut depends on no order and no seed, and equal sentences stay together.
+in the proportion of the protocol's `shares`. The SHA-256 of an example's key, such as the words of a sentence, says
+which cut it belongs to, so that a cut depends on no order and no seed, and what has the same key stays together.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..options import Shares
-from ..tagging import SPLITS, Sentence
+from .corpus import SPLITS, Example
+from .options import Shares
 
 FILES = {"train": ("train", "dev"), "val": ("dev", "train"), "test": ("test", "dev", "train")}
 """Split -> the files that it is taken from, the first one that is there."""
 
 
 class Part(NamedTuple):
-    """Sentences of a file whose hash, as a fraction of its range, is at least `low` and below `high`."""
+    """Examples of a file whose hash, as a fraction of its range, is at least `low` and below `high`."""
 
     file: str
     low: Fraction
@@ -33,16 +33,16 @@ class Part(NamedTuple):
         share = self.high - self.low
         return self.file if share == 1 else f"{share} of {self.file}"
 
-    def of(self, sentences: Sequence[Sentence]) -> list[Sentence]:
-        """Those of a file's sentences that are in this part, in their order."""
+    def of(self, examples: Sequence[Example], key: Callable[[Example], str]) -> list[Example]:
+        """Those of a file's examples that are in this part, in their order."""
         if self.high - self.low == 1:
-            return list(sentences)
-        return [sentence for sentence in sentences if self.low <= position(sentence) < self.high]
+            return list(examples)
+        return [example for example in examples if self.low <= position(key(example)) < self.high]
 
 
-def position(sentence: Sentence) -> Fraction:
-    """Where the words of a sentence lie between 0 and 1."""
-    hashed = hashlib.sha256("\n".join(sentence.words).encode()).digest()
+def position(key: str) -> Fraction:
+    """Where a key lies between 0 and 1."""
+    hashed = hashlib.sha256(key.encode()).digest()
     return Fraction(int.from_bytes(hashed[:8], "big"), 1 << 64)
 
 

@@ -7,13 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from mtlbench.catalogue.task import Metric
+from mtlbench.catalogue.task import Estimate, Metric
 from mtlbench.errors import UsageError
+from mtlbench.statistics import ratio_error
 
-from .tagging import Kind, Sentence
+from .sentences import Kind, Sentence
 
 try:
     from seqeval.metrics import f1_score
+    from seqeval.metrics.sequence_labeling import get_entities
 except ImportError as error:
     raise UsageError('The task xtreme needs seqeval: pip install "mtlbench[nlp]".') from error
 
@@ -34,8 +36,8 @@ def metrics(kind: Kind, scored_on: str) -> tuple[Metric, ...]:
     return (f1, Metric(name="accuracy", higher_is_better=True, unit="%"))
 
 
-def scores(kind: Kind, gold: Tags, predicted: Tags) -> dict[str, float]:
-    """F1 and accuracy in percent.
+def scores(kind: Kind, gold: Tags, predicted: Tags) -> dict[str, Estimate]:
+    """F1 and accuracy in percent, with the standard errors that the choice of sentences leaves.
 
     `f1` is the F1 of spans. For entities these are seqeval's, in its default mode. XTREME's `evaluate.py` hands parts
     of speech to seqeval too, which takes the first letter of a tag for its place in a span: a run of equal tags is one
@@ -48,13 +50,20 @@ def scores(kind: Kind, gold: Tags, predicted: Tags) -> dict[str, float]:
         gold: the right tags.
         predicted: others, as many in each sentence.
     """
-    pairs = [(g, p) for row, other in zip(gold, predicted, strict=True) for g, p in zip(row, other, strict=True)]
+    right = [sum(g == p for g, p in zip(*rows, strict=True)) for rows in zip(gold, predicted, strict=True)]
+    words = [len(row) for row in gold]
     if kind == "pos":
         gold, predicted = _as_spans(gold), _as_spans(predicted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # seqeval does not know the letters of parts of speech
         f1 = float(f1_score([list(row) for row in gold], [list(row) for row in predicted]))
-    return {"f1": 100 * f1, "accuracy": 100 * sum(g == p for g, p in pairs) / len(pairs)}
+        spans = [(set(get_entities(list(g))), set(get_entities(list(p)))) for g, p in zip(gold, predicted, strict=True)]
+    f1_error = ratio_error([200 * len(g & p) for g, p in spans], [len(g) + len(p) for g, p in spans])
+    accuracy_error = ratio_error([100 * count for count in right], words)
+    return {
+        "f1": Estimate(100 * f1, f1_error, len(words)),
+        "accuracy": Estimate(100 * sum(right) / sum(words), accuracy_error, len(words)),
+    }
 
 
 def _as_spans(tags: Tags) -> list[list[str]]:
@@ -72,7 +81,11 @@ def baselines(kind: Kind, train: Sequence[Sentence], scored: Sequence[Sentence])
     overall = sum(by_word.values(), Counter[str]()).most_common(1)[0][0]
     best = {word: counts.most_common(1)[0][0] for word, counts in by_word.items()}
     gold = [sentence.tags for sentence in scored]
+    taggers = {
+        "tag": [[overall] * len(row) for row in gold],
+        "word": [[best.get(word, overall) for word in sentence.words] for sentence in scored],
+    }
     return {
-        "tag": scores(kind, gold, [[overall] * len(row) for row in gold]),
-        "word": scores(kind, gold, [[best.get(word, overall) for word in sentence.words] for sentence in scored]),
+        name: {metric: found.value for metric, found in scores(kind, gold, predicted).items()}
+        for name, predicted in taggers.items()
     }

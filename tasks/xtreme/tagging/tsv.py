@@ -8,7 +8,7 @@ from pathlib import Path
 from mtlbench.errors import unknown
 
 from ..._text.lines import stream, unusable
-from ..tagging import Sentence
+from .sentences import Sentence
 
 
 def read(path: Path, tags: Collection[str]) -> list[Sentence]:

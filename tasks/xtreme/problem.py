@@ -1,0 +1,152 @@
+"""What a problem is to the task: examples as rows of subwords, batches, a loss, scores and predictions.
+
+One class for each kind of problem says how its examples are read, encoded, predicted and scored; what is the same for
+all stands here. A row is what a batch is made of: a window of a sentence, a pair, a window of a paragraph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mtlbench.catalogue.task import Estimate, Metric
+
+from . import encoders, pretraining
+from .corpus import Corpus, Example
+from .encoding import spread
+from .options import Options
+
+Scores = Mapping[str, float | Estimate]
+"""Metric -> value."""
+
+
+class Problem(ABC, Generic[Example]):
+    """One problem in K languages, with its encoder; everything that the task holds in memory.
+
+    Args:
+        variant: its name.
+        o: the protocol's options.
+        root: the data root, or None where none was given.
+        device: where batches live.
+
+    Raises:
+        DataMissing: files of the corpus are not below `root`.
+        UsageError: a language or encoder that does not fit, or a damaged file; names file and line.
+    """
+
+    unit: ClassVar[str]
+    """What the examples are, in the plural."""
+
+    def __init__(self, variant: str, o: Options, root: Path | None, device: torch.device) -> None:
+        self.options = o
+        self.device = device
+        self.corpus = self.read(variant, root)
+        self.encoder = (
+            pretraining.tiny(self.corpus.unlabelled, o)
+            if o.encoder == "tiny"
+            else encoders.load(o.encoder, o.max_length)
+        )
+        self.languages = self.corpus.languages
+        limits = o.sentences.model_dump()
+        self.kept: Mapping[str, Mapping[str, Sequence[Example]]] = {
+            split: {
+                name: spread(by_language[name], limits.get(split)) for name in self.languages if name in by_language
+            }
+            for split, by_language in self.corpus.splits.items()
+        }
+        """Split -> language -> examples that are trained on or scored."""
+        self.trained = [k for k, name in enumerate(self.languages) if name in self.kept["train"]]
+        """The languages that are trained on."""
+
+    @abstractmethod
+    def read(self, variant: str, root: Path | None) -> Corpus[Example]:
+        """The examples of a variant."""
+
+    @abstractmethod
+    def metrics(self, language: str) -> tuple[Metric, ...]:
+        """What a language is scored by, the main one first."""
+
+    @abstractmethod
+    def model(self, heads: int) -> nn.Module:
+        """A new model with this number of heads (1: the same for all languages), and a method `shared`."""
+
+    @abstractmethod
+    def lengths(self, language: int) -> NDArray[np.int64]:
+        """(rows,) subwords of each training row of a language."""
+
+    @abstractmethod
+    def batch(self, language: int, rows: NDArray[np.int64]) -> Any:
+        """Training rows of a language, on the device."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any, language: int) -> Tensor:
+        """() the mean loss of a batch."""
+
+    @abstractmethod
+    def scores(self, model: nn.Module, split: str, language: int) -> Scores:
+        """The scores of a language on a split, of all metrics; the model is in evaluation mode, gradients are off."""
+
+    @abstractmethod
+    def text(self, example: Example) -> str:
+        """An example as text, for the digest of the data: everything that training and scoring read of it."""
+
+    @abstractmethod
+    def details(self) -> dict[str, Any]:
+        """What a record tells beside encoder, sources and numbers of examples: counts and baselines by language."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What people should know before training."""
+        return self.corpus.notices
+
+    def scored_on(self, language: str) -> str:
+        """What the test split of a language is, where it is no test file of XTREME's; for a metric's definition."""
+        source = self.corpus.sources.get(language, {}).get("test", "")
+        return source and f"scored on {source}"
+
+    def facts(self) -> dict[str, Any]:
+        """What a record tells of data and encoder."""
+        return {
+            "encoder": {
+                "name": self.encoder.told,
+                "sha256": self.encoder.digest,
+                "subwords": len(self.encoder.tokenizer),
+            },
+            "sources": {language: dict(splits) for language, splits in self.corpus.sources.items()},
+            self.unit: {name: by_split(self.kept, name, len) for name in self.languages},
+            **self.details(),
+            **self.corpus.facts,
+        }
+
+    def groups(self, high_resource: int) -> dict[str, list[int]]:
+        """The languages with at least and with fewer than so many training examples; or those that are only scored."""
+        if len(self.trained) < len(self.languages):
+            return {"unseen": [k for k in range(len(self.languages)) if k not in self.trained]}
+        sizes = [len(self.kept["train"][name]) for name in self.languages]
+        high = [k for k, size in enumerate(sizes) if size >= high_resource]
+        low = [k for k in range(len(sizes)) if k not in high]
+        return {"hrl": high, "lrl": low} if high and low else {}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the examples of all splits, and over the encoder."""
+        hashed = hashlib.sha256(self.encoder.digest.encode())
+        for split, by_language in self.corpus.splits.items():
+            for language, examples in by_language.items():
+                hashed.update(f"\0{split}\0{language}\0".encode())
+                hashed.update("\n\n".join(map(self.text, examples)).encode())
+        return hashed.hexdigest()
+
+
+def by_split(found: Mapping[str, Mapping[str, Any]], language: str, size: Any) -> dict[str, int]:
+    """Split -> the size of what a language has there."""
+    return {split: size(by_language[language]) for split, by_language in found.items() if language in by_language}

@@ -1,0 +1,30 @@
+"""Which variants there are, and the kind of problem that each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtlbench.errors import unknown
+
+from .problem import Problem
+from .tagging.problem import Tagging
+
+ZERO_SHOT = "-zeroshot"
+"""Ends the name of a variant that is trained on English alone."""
+
+VARIANTS: Mapping[str, type[Problem[Any]]] = {
+    "families-pos": Tagging,
+    "families-ner": Tagging,
+    "udpos": Tagging,
+    "panx": Tagging,
+    "udpos-zeroshot": Tagging,
+    "panx-zeroshot": Tagging,
+}
+
+
+def kind_of(variant: str) -> type[Problem[Any]]:
+    """The class of a variant; raises `UsageError` for an unknown one."""
+    if variant not in VARIANTS:
+        raise unknown("variant of xtreme:", variant, VARIANTS)
+    return VARIANTS[variant]
