@@ -47,6 +47,9 @@ class Options(Strict):
     """How a file is cut that has to serve more than one split, because another is missing or has no labels."""
     vocabulary: Annotated[int, pydantic.Field(ge=200)] = 2000
     """Subwords of `tiny`."""
+    bibles: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Verses of each language's Bible that `tiny` is made from beside the training text, spread evenly; languages
+    without one below the data root have none."""
     pretrain_steps: Annotated[int, pydantic.Field(ge=0)] = 0
     """Steps of masked language modelling that `tiny` has behind it; 0 for random weights."""
     pretrain_batch: Count = 64

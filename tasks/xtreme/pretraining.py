@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from .encoders import Encoder, load, quiet
 from .encoding import IGNORED, Vocabulary, Windows, batches, drawn, padded
 from .options import Options
 from .tagging.sentences import Sentence
+from .unlabelled import Text
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,
@@ -56,9 +57,6 @@ CLIP = 1.0
 DONE = "sha256.json"
 """Written last: the checksums of the files beside it."""
 TELL_SECONDS = 10.0
-
-Text = Mapping[str, Sequence[Sequence[str]]]
-"""Language -> sentences as words."""
 
 _log = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from . import encoders, pretraining
 from .corpus import Corpus, Example
 from .encoding import spread
 from .options import Options
+from .unlabelled import bibles, joined
 
 Scores = Mapping[str, float | Estimate]
 """Metric -> value."""
@@ -50,12 +51,15 @@ class Problem(ABC, Generic[Example]):
         self.options = o
         self.device = device
         self.corpus = self.read(variant, root)
-        self.encoder = (
-            pretraining.tiny(self.corpus.unlabelled, o)
-            if o.encoder == "tiny"
-            else encoders.load(o.encoder, o.max_length)
-        )
         self.languages = self.corpus.languages
+        self.bibles: Mapping[str, int] = {}
+        """Language -> verses of its Bible that `tiny` is made from."""
+        if o.encoder == "tiny":
+            more = bibles(root, self.languages, o.bibles)
+            self.bibles = {name: len(verses) for name, verses in more.items()}
+            self.encoder = pretraining.tiny(joined(self.corpus.unlabelled, more), o)
+        else:
+            self.encoder = encoders.load(o.encoder, o.max_length)
         limits = o.sentences.model_dump()
         self.kept: Mapping[str, Mapping[str, Sequence[Example]]] = {
             split: {
@@ -120,6 +124,7 @@ class Problem(ABC, Generic[Example]):
                 "name": self.encoder.told,
                 "sha256": self.encoder.digest,
                 "subwords": len(self.encoder.tokenizer),
+                **({"verses": dict(self.bibles)} if self.bibles else {}),
             },
             "sources": {language: dict(splits) for language, splits in self.corpus.sources.items()},
             self.unit: {name: by_split(self.kept, name, len) for name in self.languages},

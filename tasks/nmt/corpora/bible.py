@@ -2,7 +2,7 @@
 
 Two public layouts are read: `Book,Chapter,Verse,Text` in CSV (https://github.com/scrollmapper/bible_databases) and
 CES XML (https://github.com/christos-c/bible-corpus; Christodouloupoulos and Steedman, 2015). Verses are paired by book,
-chapter and verse, after the rules in `bible_texts` (marks, notes, titles, numbering of the Psalms) and
+chapter and verse, after the rules in `_text.bibles.texts` (marks, notes, titles, numbering of the Psalms) and
 `bible_alignment` (verses that are shifted or of another length).
 """
 
@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlbench.catalogue.data import DataSet, datasets, locate, visible
+from mtlbench.catalogue.data import datasets, locate
 from mtlbench.errors import UsageError
 
+from ..._text.bibles.files import found, rank, read
+from ..._text.bibles.layouts import Text, Verse, read_csv
+from ..._text.bibles.texts import CENTRE, Translation, repaired
 from ..._text.languages import chosen
 from ..corpus import REQUIRED, Bitext, Corpus
 from .bible_alignment import of_other_length, shifted
-from .bible_layouts import Text, Verse, read_ces, read_csv
-from .bible_texts import CENTRE, SPECIFIC_CODES, TRANSLATIONS, Translation, repaired
 
 HELD_OUT = 0.0225
 """Share of the verses in `val`, and in `test`: some 680 of a whole Bible, 160 of a New Testament."""
@@ -44,17 +45,17 @@ def load(root: Path | None, wanted_by: str, languages: Sequence[str] | None = No
 
     Raises:
         DataMissing: no data root, or no English text in it.
-        UsageError: a damaged file (see `bible_layouts`), a language without files, or no language at all.
+        UsageError: a damaged file (see `_text.bibles.layouts`), a language without files, or no language at all.
     """
     tables, corpus = datasets("nmt")["bible_databases"], datasets("nmt")["bible_corpus"]
     english_path = locate(tables, f"{CENTRE}.csv", root, wanted_by)
     assert root is not None
     counts: dict[str, int] = {}
     texts: dict[str, list[tuple[str, Translation, Path]]] = {}
-    for stem, path in (*_files(tables, root, ".csv"), *_files(corpus, root, ".xml")):
+    for stem, known, path in found(tables, corpus, root):
         if stem == CENTRE:
             continue
-        if known := _known(stem, path):
+        if known:
             texts.setdefault(known.language, []).append((stem, known, path))
         else:
             counts[f"files left out: {path.name}"] = 1
@@ -70,18 +71,18 @@ def load(root: Path | None, wanted_by: str, languages: Sequence[str] | None = No
     splits: dict[str, dict[str, Bitext]] = {name: {} for name in REQUIRED}
     facts: dict[str, Any] = {}
     for language in chosen(languages, sorted(texts), wanted_by):
-        found = sorted(texts[language], key=lambda text: _rank(text[0]))
-        verses, rules = _joined([(known, _read(path)) for _, known, path in found], english)
+        ranked = sorted(texts[language], key=lambda text: rank(text[0]))
+        verses, rules = _joined([(known, read(path)) for _, known, path in ranked], english)
         pairs, leaked = _paired(verses, english, splits_of)
         rules["training pairs left out for their text in val or test"] = leaked
         counts |= {f"{rule}: {language}": number for rule, number in rules.items() if number}
-        first = found[0][1]
-        facts[language] = {"name": first.name, "script": first.script, "texts": [stem for stem, _, _ in found]}
+        first = ranked[0][1]
+        facts[language] = {"name": first.name, "script": first.script, "texts": [stem for stem, _, _ in ranked]}
         for name in REQUIRED:
             if not pairs[name].foreign:
                 raise UsageError(
                     f"{language} has too few verses that English has too: none for {name!r}. Its files: "
-                    f"{', '.join(str(path) for _, _, path in found)}. Leave it out with languages=."
+                    f"{', '.join(str(path) for _, _, path in ranked)}. Leave it out with languages=."
                 )
             splits[name][language] = pairs[name]
     return Corpus(splits, counts=counts, facts={"languages": facts})
@@ -96,39 +97,6 @@ def split(english: str) -> str:
     letters = "".join(re.findall(r"[^\W_]+", english.casefold()))
     place = int.from_bytes(hashlib.sha256(letters.encode()).digest()[:8], "big") / 2**64
     return "val" if place < HELD_OUT else "test" if place < 2 * HELD_OUT else "train"
-
-
-def _files(dataset: DataSet, root: Path, suffix: str) -> Iterator[tuple[str, Path]]:
-    """Names without suffix and paths, sorted; a plain file goes before its `.gz`."""
-    found: dict[str, Path] = {}
-    for folder in dataset.folders:
-        for path in (*visible(root / folder, f"*{suffix}"), *visible(root / folder, f"*{suffix}.gz")):
-            if path.is_file():
-                found.setdefault(path.name.removesuffix(".gz").removesuffix(suffix), path)
-    yield from sorted(found.items())
-
-
-def _known(stem: str, path: Path) -> Translation | None:
-    """What is known of a text, from the table or from the header of a CES file; None for one that is left out."""
-    if stem in TRANSLATIONS:
-        return TRANSLATIONS[stem]
-    if ".xml" not in path.suffixes or stem.endswith("-tok"):
-        return None
-    text = read_ces(path)
-    code = SPECIFIC_CODES.get(text.language, text.language)
-    if code == "eng" or not re.fullmatch("[a-z]{3}", code):
-        return None
-    # Nobody has looked at how it numbers the Psalms.
-    return Translation(code, text.name, "", english_psalms=False)
-
-
-def _rank(stem: str) -> tuple[int, str]:
-    known = list(TRANSLATIONS)
-    return (known.index(stem) if stem in known else len(known), stem)
-
-
-def _read(path: Path) -> Text:
-    return read_ces(path) if ".xml" in path.suffixes else read_csv(path)
 
 
 def _joined(

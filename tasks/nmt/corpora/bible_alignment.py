@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from .bible_layouts import Verse
+from ..._text.bibles.layouts import Verse
 
 FARTHEST = 6
 """Places that a verse may be off by: five in Ezekiel 21 where the Hebrew numbering is kept, three in Daniel 4."""

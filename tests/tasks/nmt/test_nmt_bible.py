@@ -10,10 +10,11 @@ import pytest
 
 from mtlbench.catalogue import data, fetching
 from mtlbench.errors import DataMissing, UsageError
+from mtlbench.tasks._text.bibles import files
+from mtlbench.tasks._text.bibles.layouts import BOOKS, CODES, read_ces, read_csv
+from mtlbench.tasks._text.bibles.texts import TRANSLATIONS, Translation, repaired
 from mtlbench.tasks.nmt.corpora import bible
 from mtlbench.tasks.nmt.corpora.bible_alignment import of_other_length, shifted
-from mtlbench.tasks.nmt.corpora.bible_layouts import BOOKS, CODES, read_ces, read_csv
-from mtlbench.tasks.nmt.corpora.bible_texts import TRANSLATIONS, Translation, repaired
 from mtlbench.tasks.nmt.corpus import REQUIRED
 
 NAMES = {code: name for name, code in CODES.items()}
@@ -521,8 +522,9 @@ def real_and_read(real_root):
         return counted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bible, "read_csv", counting(read_csv))
-        patch.setattr(bible, "read_ces", counting(read_ces))
+        patch.setattr(bible, "read_csv", counting(read_csv))  # the English one
+        patch.setattr(files, "read_csv", counting(read_csv))
+        patch.setattr(files, "read_ces", counting(read_ces))
         return bible.load(real_root, "nmt/bible"), found
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mtlbench.errors import UsageError
-from mtlbench.tasks.xtreme import pretraining
+from mtlbench.tasks._text.bibles.files import words
+from mtlbench.tasks.xtreme import pretraining, unlabelled
 from mtlbench.tasks.xtreme.encoding import IGNORED
 from mtlbench.tasks.xtreme.options import Options
 
@@ -174,3 +175,26 @@ def test_its_checksums_are_of_all_its_files():
     encoder = pretraining.tiny(TEXT, options())
     sums = json.loads((encoder.folder / pretraining.DONE).read_text())
     assert sums.keys() == {p.name for p in encoder.folder.iterdir()} - {pretraining.DONE, ".lock"}
+
+
+def test_bibles_in_the_languages_of_the_task_join_its_own_text(tmp_path):
+    folder = tmp_path / "bible_databases" / "formats" / "csv"
+    folder.mkdir(parents=True)
+    rows = "".join(f"Genesis,1,{n},Dan word {n}.\n" for n in range(1, 8))
+    for name in ("ASV", "GerElb1905", "SpaRV"):
+        (folder / f"{name}.csv").write_text(f"Book,Chapter,Verse,Text\n{rows}")
+    found = unlabelled.bibles(tmp_path, ["de", "en", "yo"], 3)
+    assert {code: len(verses) for code, verses in found.items()} == {"de": 3, "en": 3}
+    assert found["de"] == [["Dan", "word", str(n), "."] for n in (1, 3, 5)]
+    assert unlabelled.joined({"yo": [["a"]], "de": [["b"]]}, found) == {
+        "yo": [["a"]],
+        "de": [["b"], *found["de"]],
+        "en": found["en"],
+    }
+    assert unlabelled.bibles(tmp_path, ["de"], 0) == unlabelled.bibles(None, ["de"], 3) == {}
+
+
+def test_marks_are_words_of_their_own_except_inside_a_word():
+    assert words("“Don't go,” he said (twice).") == ["“", "Don't", "go", ",", "”", "he", "said", "(", "twice", ")", "."]
+    assert words("他就睡了；於是") == ["他就睡了", "；", "於是"]
+    assert words("കാലം വന്നു") == ["കാലം", "വന്നു"]

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .bible_layouts import Verse
+from .layouts import Verse
 
 
 class Repair(NamedTuple):
