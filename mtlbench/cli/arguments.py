@@ -78,6 +78,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     table.add_argument("--delta", choices=("positive", "negative"), default="positive", help="which sign is better")
     table.add_argument("--delta-weighting", choices=("objective", "metric"), default="objective", help="of Delta-m")
     table.add_argument("--all-metrics", action="store_true", help="a column for every metric")
+    table.add_argument("--sampling", action="store_true", help="how far scores depend on the choice of test data")
     table.add_argument("--published", action="store_true", help="add what was published for the same protocol")
     table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
     _plugin(table)

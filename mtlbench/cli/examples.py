@@ -91,6 +91,8 @@ nothing was written, 130 interrupted.""",
   mtlbench table --out tables
       all tables in all renderings (Markdown, CSV, LaTeX, HTML, JSON), figures,
       and an index page
+  mtlbench table task=xtreme --sampling
+      how much each score depends on the choice of its test examples
   mtlbench table protocol=sener2018 --published
       beside what was published for the same protocol; never ranked with it
 
@@ -99,7 +101,8 @@ words  task=NAME[/VARIANT] method=NAMES protocol=NAME[@VERSION] seed=0..4
 rules  best-val, last, mean-last-N; oracle chooses on the test split and is
        shown with its gap
 cells  `95.12 ± 0.08`: mean over seeds and half-width of its interval; `4/5`:
-       one of five seeds has no result
+       one of five seeds has no result; with --sampling `(se 0.31, N 5000)`:
+       standard error from the choice of the 5000 test examples
 bold   cannot be told apart from the best of the column, in a test over at
        least two seeds; where there is no bold, a star
 files  --out FILE ends in .md, .csv, .tex, .html or .json, or --format says

@@ -48,6 +48,7 @@ def table(options: argparse.Namespace) -> int:
             convention=DeltaConvention(options.delta_weighting, options.delta == "negative"),
             all_metrics=options.all_metrics,
             allow_mixed=options.allow_mixed,
+            sampling=options.sampling,
             published=options.published,
         ),
     )

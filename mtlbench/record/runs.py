@@ -41,6 +41,16 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """What is known of the sampling of scores, in the shape of the scores."""
+
+    errors: Array
+    """Standard errors from the choice of test examples; NaN where they cannot be said."""
+    counts: Array
+    """How many examples were scored; NaN where it is not known."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One finished cell."""
 
@@ -64,6 +74,8 @@ class Run:
     """Extra split -> (E, M) scores; NaN where the split lacks the objective or was not scored."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Named groups of objectives."""
+    sampling: Mapping[str, Sampled] = field(default_factory=dict)
+    """Split -> what is known of the sampling of its (E, M) scores; splits of which nothing is known are left out."""
 
     def curves(self, split: str) -> Array:
         """(E, M): the scores on `split`, NaN where there are none."""
@@ -98,6 +110,7 @@ class Run:
                     f"{path} is not a whole record: an evaluation has no {split} score of {m.objective} {m.metric}"
                 )
         extra = {split: None for e in record.evaluations for split in e.scores if split not in SPLITS}
+        sampled = {split: None for e in record.evaluations for split in e.sampling}
         return cls(
             path=path,
             id=record.id,
@@ -112,6 +125,7 @@ class Run:
             provenance=record.provenance,
             extra={split: _curves(record.evaluations, split, measures) for split in extra},
             groups=record.groups,
+            sampling={split: _sampled(record.evaluations, split, measures) for split in sampled},
         )
 
 
@@ -192,6 +206,18 @@ def _curves(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Me
     none: dict[str, float] = {}
     found = [[scores.get(o, none).get(m, np.nan) for o, m in names] for scores in by_epoch]
     return np.array(found, dtype=np.float64).reshape(len(evaluations), len(measures))
+
+
+def _sampled(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Measure]) -> Sampled:
+    """Of (E, M) scores."""
+    found = np.full((2, len(evaluations), len(measures)), np.nan)
+    for place, evaluation in enumerate(evaluations):
+        by_objective = evaluation.sampling.get(split, {})
+        for column, m in enumerate(measures):
+            told = by_objective.get(m.objective, {}).get(m.metric)
+            if told is not None:
+                found[:, place, column] = np.nan if told.error is None else told.error, told.count
+    return Sampled(*found)
 
 
 def signatures(measures: Iterable[Measure]) -> dict[str, dict[str, list[str]]]:

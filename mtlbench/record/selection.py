@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtlbench.errors import UsageError
-from mtlbench.record.runs import Array, Measure, Run
+from mtlbench.record.runs import Array, Measure, Run, Sampled
 
 RULES = "best-val, last, mean-last-N (such as mean-last-10), oracle"
 
@@ -67,6 +67,19 @@ def choose(run: Run, rule: Rule, split: str = "test") -> Chosen:
             + ("Choose --selection last." if run.epochs[-1] in scored else "Train the cell again.")
         )
     return Chosen(np.take_along_axis(run.val, counting, 0).mean(0), scores)
+
+
+def sampled(run: Run, rule: Rule, split: str = "test") -> Sampled:
+    """What is known of the sampling of the scores that `choose` takes, (S,) each.
+
+    Where several evaluations count, their scores are of the same examples: the mean of their errors is at least the
+    error of the mean, and the smallest of their counts is taken.
+    """
+    counting, columns = _counting(run, rule), run.measured(split)
+    nothing = np.full_like(run.test, np.nan)
+    known = run.sampling.get(split, Sampled(nothing, nothing))
+    errors, counts = (np.take_along_axis(curves, counting, 0)[:, columns] for curves in (known.errors, known.counts))
+    return Sampled(errors.mean(0), counts.min(0))
 
 
 def _counting(run: Run, rule: Rule) -> NDArray[np.intp]:

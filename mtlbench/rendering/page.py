@@ -161,8 +161,10 @@ def _breakable(label: str) -> str:
 def _cell(table: Table, column: Column, value: Value | None) -> str:
     if value is None or math.isnan(value.mean):
         return '<td class="none">–</td>'
-    number = _text(dataclasses.replace(value, p=None).text(column))
+    number = _text(dataclasses.replace(value, p=None, sampling=None).text(column))
     shown = f"<b>{number}</b>" if value.best else number
+    if value.sampling is not None:
+        shown += f" <small>{_text(value.sampling.text(column))}</small>"
     if value.p is not None:
         shown += f" <small>{_text(value.p_text)}</small>"
     exact = f"{float(value.mean)!r}"
@@ -285,7 +287,8 @@ def finding(table: Table) -> str:
         return ""
     first = max(rows, key=lambda row: row.values[column.key].mean * (1 if column.higher_is_better else -1))
     led = (
-        f"{column.title}: {first.label} leads with {dataclasses.replace(first.values[column.key], p=None).text(column)}"
+        f"{column.title}: {first.label} leads with "
+        f"{dataclasses.replace(first.values[column.key], p=None, sampling=None).text(column)}"
     )
     if len(rows) < 2:
         return f"{led}, alone."

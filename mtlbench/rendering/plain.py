@@ -81,7 +81,8 @@ def csv(tables: Sequence[Table]) -> str:
     """One table: lines of comment that start with `# `, a header line, a line for each row.
 
     Text is quoted and numbers are not, which have full precision; nothing stands where nothing is known. For each
-    column KEY there are KEY (the mean) and, where any row has them, KEY.low, KEY.high, KEY.p and KEY.best (1 or 0).
+    column KEY there are KEY (the mean) and, where any row has them, KEY.low, KEY.high, KEY.sampling_error,
+    KEY.examples, KEY.p and KEY.best (1 or 0).
 
     Raises:
         UsageError: there are several tables.
@@ -111,6 +112,10 @@ def _parts(table: Table, column: Column) -> list[Part]:
     if any(value.interval is not None and value.interval.known for value in values):
         parts.append((".low", lambda value: value.interval.low if value.interval else None))
         parts.append((".high", lambda value: value.interval.high if value.interval else None))
+    if any(value.sampling is not None and value.sampling.error is not None for value in values):
+        parts.append((".sampling_error", lambda value: value.sampling.error if value.sampling else None))
+    if any(value.sampling is not None and value.sampling.count is not None for value in values):
+        parts.append((".examples", lambda value: value.sampling.count if value.sampling else None))
     if any(value.p is not None for value in values):
         parts.append((".p", lambda value: value.p))
     if any(value.best for value in values):
@@ -169,7 +174,7 @@ def _json_row(row: Row) -> dict[str, Any]:
 
 
 def _json_value(value: Value) -> dict[str, Any]:
-    interval = value.interval
+    interval, sampling = value.interval, value.sampling
     return {
         "mean": _finite(value.mean),
         "low": _finite(interval.low) if interval else None,
@@ -177,6 +182,7 @@ def _json_value(value: Value) -> dict[str, Any]:
         "n": int(interval.n) if interval else None,
         "best": bool(value.best),
         "p": _finite(value.p),
+        **({"sampling_error": _finite(sampling.error), "examples": sampling.count} if sampling else {}),
     }
 
 

@@ -49,6 +49,22 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How a score depends on the choice of test examples; one of the two is known at least."""
+
+    error: float | None
+    """The standard error, in the unit of the score."""
+    count: int | None
+    """How many examples were scored; None for what is over several scores."""
+
+    def text(self, column: Column) -> str:
+        """`(se 4.02, N 100)`."""
+        parts = [] if self.error is None else [f"se {self.error:.{column.digits}f}{column.suffix}"]
+        parts += [] if self.count is None else [f"N {self.count}"]
+        return f"({', '.join(parts)})"
+
+
+@dataclass(frozen=True)
 class Value:
     """What stands at one row and column. Absent, not zero, where nothing is known: `Row.values` has no entry."""
 
@@ -59,9 +75,14 @@ class Value:
     """Cannot be told apart from the best of its column at the table's level: bold."""
     p: float | None = None
     """Holm-adjusted p-value of a difference."""
+    sampling: Sampling | None = None
+    """None where it is not asked for, or nothing is known of it."""
 
     def text(self, column: Column) -> str:
-        """`95.12 ± 0.08`; where the interval is not symmetric, `95.12 [94.90, 95.20]`; with a p-value, `(p = 0.03)`."""
+        """`95.12 ± 0.08`; where the interval is not symmetric, `95.12 [94.90, 95.20]`.
+
+        Behind it the sampling error, `(se 0.31, N 5000)`, and the p-value, `(p = 0.030)`, where there are some.
+        """
         shown = column.number(self.mean)
         if self.interval is not None and self.interval.known:
             low, high = self.interval.low, self.interval.high
@@ -70,6 +91,8 @@ class Value:
                 shown += f" ± {half:.{column.digits}f}{column.suffix}"
             else:
                 shown += f" [{column.number(low)}, {column.number(high)}]"
+        if self.sampling is not None:
+            shown += f" {self.sampling.text(column)}"
         if self.p is not None:
             shown += f" ({self.p_text})"
         return shown

@@ -37,7 +37,10 @@ def _scores(contest: Contest, cells: Cells) -> list[Column]:
         good = {e.label for e in comparison.as_good_as_the_best(quantity, contest.methods, contest.options.level)}
         for e in (e for e in contest.entries if e.runs):
             interval = comparison.interval(quantity, e, contest.options.level)
-            cells[e.label][quantity.column.key] = Value(interval.mean, interval, best=e.label in good)
+            sampling = comparison.sampling(quantity, e) if contest.options.sampling else None
+            cells[e.label][quantity.column.key] = Value(
+                interval.mean, interval, best=e.label in good, sampling=sampling
+            )
     return [quantity.column for quantity in contest.quantities]
 
 

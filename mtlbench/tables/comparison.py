@@ -12,7 +12,7 @@ import numpy as np
 
 from mtlbench import statistics
 from mtlbench.record.runs import Array, Measure
-from mtlbench.rendering.table import Column
+from mtlbench.rendering.table import Column, Sampling
 from mtlbench.statistics import Difference, Interval
 from mtlbench.tables import searches
 from mtlbench.tables.entries import Entry
@@ -31,6 +31,8 @@ class Quantity:
     """The interval at a level where the reference's noise is part of it; None for the t interval of `of`."""
     sums_up: bool = False
     """Whether it is over several objectives."""
+    places: tuple[int, ...] = ()
+    """The measures that it is the mean of; none where it is something else than a mean."""
 
 
 def quantities(
@@ -88,6 +90,20 @@ def interval(quantity: Quantity, entry: Entry, level: float) -> Interval:
     return statistics.t_interval(finals, level)
 
 
+def sampling(quantity: Quantity, entry: Entry) -> Sampling | None:
+    """The sampling error of a score or of a mean of scores; None where nothing is known of it.
+
+    That of a mean of K scores is `sqrt(sum_k e_k^2) / K`, as if their test examples were drawn independently.
+    """
+    places = list(quantity.places)
+    if entry.sampling is None or not places:
+        return None
+    errors, counts = entry.sampling.errors[places], entry.sampling.counts[places]
+    error = float(np.sqrt((errors**2).sum())) / len(places)
+    count = None if len(places) > 1 or math.isnan(counts[0]) else int(counts[0])
+    return None if math.isnan(error) and count is None else Sampling(None if math.isnan(error) else error, count)
+
+
 def difference(quantity: Quantity, entry: Entry, other: Entry, level: float) -> Difference:
     """Entry minus other over the seeds that both have, paired; in the tuned regime the search counts too."""
     common = sorted({*entry.seeds} & {*other.seeds})
@@ -135,7 +151,7 @@ def _draws(quantity: Quantity, entry: Entry) -> Array:
 
 def _measure(m: Measure, place: int) -> Quantity:
     column = Column(f"{m.objective}.{m.metric}", f"{m.objective} {m.metric}{_unit(m)}", m.higher_is_better)
-    return Quantity(column, lambda scores: scores[:, place])
+    return Quantity(column, lambda scores: scores[:, place], places=(place,))
 
 
 def _mean(measures: Sequence[Measure], places: Sequence[int], group: str = "") -> Quantity:
@@ -149,7 +165,7 @@ def _mean(measures: Sequence[Measure], places: Sequence[int], group: str = "") -
         first.higher_is_better,
         about=f"mean over {over} of {first.metric}" if not group else f"mean {first.metric} over {over}",
     )
-    return Quantity(column, lambda scores: scores[:, list(places)].mean(1), sums_up=True)
+    return Quantity(column, lambda scores: scores[:, list(places)].mean(1), sums_up=True, places=tuple(places))
 
 
 def _unit(m: Measure) -> str:

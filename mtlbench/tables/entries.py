@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtlbench.catalogue import registry
-from mtlbench.record.runs import Array, Measure, Run
-from mtlbench.record.selection import Rule, choose, merits
+from mtlbench.record.runs import Array, Measure, Run, Sampled
+from mtlbench.record.selection import Rule, choose, merits, sampled
 from mtlbench.rendering.table import Role
 from mtlbench.tables.grids import Setting
 
@@ -46,6 +46,8 @@ class Entry:
     """Trials without a result, and why."""
     official: Array | None = None
     """(n, M): what the official rule selects, where `scores` are the oracle's."""
+    sampling: Sampled | None = None
+    """(M,): what is known of the sampling of `scores`, the mean of the errors over the seeds of which there is one."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -103,6 +105,7 @@ def entry(
         search=search,
         missing_trials=tuple(sorted(setting.missing_trials.items())),
         official=_scores(runs, measures, official, split) if rule.name == "oracle" else None,
+        sampling=_sampling(runs, measures, rule, split),
     )
 
 
@@ -110,6 +113,17 @@ def _scores(runs: Sequence[Run], measures: Sequence[Measure], rule: Rule, split:
     """(n, M)."""
     found = [choose(run, rule, split).scores[run.places(measures, split)] for run in runs]
     return np.array(found, dtype=np.float64).reshape(len(runs), len(measures))
+
+
+def _sampling(runs: Sequence[Run], measures: Sequence[Measure], rule: Rule, split: str) -> Sampled | None:
+    """(M,); None where no run knows anything."""
+    knowing = [run for run in runs if split in run.sampling]
+    if not knowing:
+        return None
+    found = [(sampled(run, rule, split), run.places(measures, split)) for run in knowing]
+    errors = np.ma.masked_invalid([each.errors[places] for each, places in found])
+    counts = np.ma.masked_invalid([each.counts[places] for each, places in found])
+    return Sampled(errors.mean(0).filled(np.nan), counts.min(0).filled(np.nan))
 
 
 def _search(

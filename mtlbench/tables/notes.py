@@ -46,7 +46,7 @@ def footnotes(contest: Contest) -> list[Note]:
     entries = contest.entries
     if not any(entry.runs for entry in entries):
         return _missing(entries)
-    said = [_scores(contest), *_split(contest), *_selection(contest), _bold(contest)]
+    said = [_scores(contest), *_sampling(contest), *_split(contest), *_selection(contest), _bold(contest)]
     said += [
         *_groups(contest),
         *_delta(contest),
@@ -61,6 +61,7 @@ def footnotes(contest: Contest) -> list[Note]:
     return [
         *(Note(text) for text in said if text),
         *_apart(contest),
+        *_without_sampling(contest),
         *_not_shared(contest),
         *_dirty(entries),
         *_twins(entries),
@@ -77,6 +78,48 @@ def _scores(contest: Contest) -> str:
         return f"{scores} of one seed ({spans(grid.seeds)}): no interval and no test."
     of = "an interval that includes the search" if grid.budget else f"the half-width of the {percent} t interval"
     return f"{scores}: mean over n seeds ({spans(grid.seeds)}) ± {of}; [low, high] where it is not symmetric."
+
+
+def _sampling(contest: Contest) -> list[str]:
+    """What sampling errors are, and what does not follow from them."""
+    if not contest.options.sampling:
+        return []
+    shown = [q for q in contest.quantities if any(comparison.sampling(q, e) for e in contest.entries if e.runs)]
+    if not shown:
+        return []
+    several = ", and over the evaluations that count, which makes it rather too large" if contest.rule.count > 1 else ""
+    told = [
+        "se: standard error of a score from the choice of its N test examples, mean over the seeds, which share them"
+        f"{several}; a 95 % interval is about ± 2 se. More seeds do not make it smaller. Intervals, bold and tests are "
+        f"over seeds alone and leave it out{'; Δm has none' if contest.has_delta else ''}."
+    ]
+    if any(quantity.sums_up for quantity in shown):
+        told.append(
+            "se of a mean over K objectives: sqrt(sum of se²) / K, as if their examples were drawn independently of "
+            "each other; it is too small where they go together, as translations of the same sentences may."
+        )
+    told.append(
+        "Methods are scored on the same examples, so that se is not the error of a difference between two of them: a "
+        "difference below se is by itself no contradiction to a test that tells them apart. How much of it other "
+        "examples would leave is not tested here."
+    )
+    return told
+
+
+def _without_sampling(contest: Contest) -> list[Note]:
+    """That records hold no sampling errors, where they are asked for."""
+    runs, split = [run for e in contest.entries for run in e.runs], contest.options.split
+    lacking = sum(split not in run.sampling for run in runs)
+    if not contest.options.sampling or not lacking:
+        return []
+    if lacking == len(runs):
+        text = (
+            f"There are no sampling errors to show: no record holds any on {split}, as its task does not tell them or "
+            "did not when the cell ran."
+        )
+    else:
+        text = f"{lacking} of {len(runs)} records hold no sampling errors on {split}; se is over the others."
+    return [Note(text, "warning")]
 
 
 def _split(contest: Contest) -> list[str]:

@@ -45,5 +45,7 @@ class TableOptions:
     """A column for every metric instead of the main one of each objective."""
     allow_mixed: bool = False
     """Mark what must not differ within a table instead of refusing it."""
+    sampling: bool = False
+    """Show beside each score its standard error from the choice of test examples, and their number."""
     published: bool = False
     """Add the rows that were published for the same task and protocol."""

@@ -25,7 +25,7 @@ from rich.console import Console
 from mtlbench.errors import UsageError
 from mtlbench.rendering.files import FORMATS, render, write_all
 from mtlbench.rendering.page import finding
-from mtlbench.rendering.table import Note, Table
+from mtlbench.rendering.table import Note, Sampling, Table
 from mtlbench.rendering.terminal import show_table
 from mtlbench.rendering.text import one_line
 
@@ -192,6 +192,34 @@ def test_csv_has_full_precision_intervals_and_nothing_where_nothing_is_known() -
     assert not {"rank.low", "cost.low", "rank.best", "left.loss.p"} & {*rows["pcgrad"]}
     assert rows["mgda(normalize=loss+,solver=frank_wolfe)"]["n"] == "3"
     assert rows["Sener and Koltun 2018, MGDA"]["n"] == ""
+
+
+def test_every_rendering_shows_the_sampling_error_beside_the_interval() -> None:
+    made = handmade_table.table()
+    by_label = {row.label: row for row in made.rows}
+    told = {
+        "left.accuracy": Sampling(0.311, 5000),
+        "right.accuracy": Sampling(None, 5000),
+        "delta_m": Sampling(0.4, None),
+    }
+    chosen = by_label["pcgrad"]
+    values = {key: dataclasses.replace(v, sampling=told.get(key)) for key, v in chosen.values.items()}
+    rows = tuple(dataclasses.replace(row, values=values) if row is chosen else row for row in made.rows)
+    found = renderings(dataclasses.replace(made, rows=rows))
+    for form in ("terminal", "md", "tex"):
+        told_there = found[form].replace("$\\pm$", "±")
+        assert "95.49 ± 0.13 (se 0.31, N 5000)" in told_there, form
+        assert "93.38 ± 0.21 (N 5000)" in told_there, form
+        assert "(se 0.40)" in told_there, form
+    assert "95.49 ± 0.13</b> <small>(se 0.31, N 5000)</small>" in found["html"]
+    (header, *lines) = [line for line in found["csv"].splitlines() if not line.startswith("#")]
+    (line,) = [line for line in csv.DictReader([header, *lines]) if line["method"] == "pcgrad"]
+    assert (line["left.accuracy.sampling_error"], line["left.accuracy.examples"]) == ("0.311", "5000")
+    assert (line["right.accuracy.examples"], line["delta_m.sampling_error"]) == ("5000", "0.4")
+    assert "right.accuracy.sampling_error" not in line
+    in_json = {row["label"]: row["values"] for row in json.loads(found["json"])["rows"]}
+    assert in_json["pcgrad"]["left.accuracy"]["sampling_error"] == 0.311
+    assert "sampling_error" not in in_json["uniform"]["left.accuracy"]
 
 
 def test_csv_survives_hostile_labels_and_no_cell_is_a_formula() -> None:
