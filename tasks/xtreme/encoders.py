@@ -43,6 +43,10 @@ class Encoder:
     tokenizer: Any
     digest: str
     """SHA-256 (hex) over its files."""
+    separators: int = 1
+    """End symbols between two texts: one in BERT, two in XLM-R."""
+    kinds: bool = False
+    """Whether it tells a second text from the first by token types."""
 
     @property
     def symbols(self) -> Symbols:
@@ -105,14 +109,16 @@ def load(encoder: str, max_length: int, folder: Path | None = None) -> Encoder:
     for needed in ("hidden_size", "hidden_dropout_prob", "initializer_range", "max_position_embeddings", "vocab_size"):
         if not hasattr(config, needed) or getattr(config, "is_encoder_decoder", False):
             raise _unusable(place, f"config.json describes no encoder such as BERT or XLM-R, but a {config.model_type}")
-    found = Encoder(place, encoder, tokenizer, _digest(place))
+    roberta = "roberta" in config.model_type
+    kinds = getattr(config, "type_vocab_size", 1) > 1
+    found = Encoder(place, encoder, tokenizer, _digest(place), separators=1 + roberta, kinds=kinds)
     absent = [name for name, token in found.symbols._asdict().items() if token is None]
     if absent:
         raise _unusable(place, f"its tokeniser has no subword for {', '.join(absent)}")
     if len(tokenizer) > config.vocab_size:
         raise _unusable(place, f"its tokeniser has {len(tokenizer)} subwords, and config.json {config.vocab_size}")
     # XLM-R counts positions from behind the padding index on.
-    before = found.symbols.pad + 1 if "roberta" in config.model_type else 0
+    before = found.symbols.pad + 1 if roberta else 0
     if max_length > config.max_position_embeddings - before:
         raise UsageError(
             f"protocol.options.max_length={max_length} is too long for the encoder {encoder}, which has "

@@ -61,6 +61,8 @@ class Batch(NamedTuple):
     mask: Tensor
     places: Tensor
     labels: Tensor
+    kinds: Tensor | None = None
+    """(N, T) token types, where a row holds two texts and the encoder has types for them."""
 
 
 class Vocabulary:

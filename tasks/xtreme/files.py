@@ -15,7 +15,7 @@ from mtlbench.errors import DataMissing, UsageError
 from .._text.languages import chosen
 from .corpus import SPLITS, Corpus, Example
 from .options import Shares
-from .parts import Part, parts
+from .parts import Part, parts, serving, together
 
 FILES = ("train", "dev", "test")
 SOURCE = "en"
@@ -33,6 +33,8 @@ class Found:
     paths: Sequence[Path]
     treebanks: Sequence[str] = field(default=())
     """The treebanks that they are from, for raw ones."""
+    called: str = ""
+    """What they are, where they are not XTREME's own of that name."""
 
 
 class Files(ABC, Generic[Example]):
@@ -46,6 +48,8 @@ class Files(ABC, Generic[Example]):
 
     layout: ClassVar[str]
     """What its files are called, for messages."""
+    parallel: ClassVar[bool] = False
+    """Whether row i of a file is the same example in every language, in translation."""
 
     def __init__(self, problem: str, root: Path | None, wanted_by: str) -> None:
         self.problem = problem
@@ -74,6 +78,17 @@ class Files(ABC, Generic[Example]):
     def sentences(self, example: Example) -> Sequence[Sequence[str]]:
         """Its text as sentences of words, for an encoder that is made from text."""
 
+    def aligned(
+        self, file: str, by_language: Mapping[str, list[Example]]
+    ) -> tuple[Mapping[str, list[Example]], Sequence[str]]:
+        """The labelled examples of a file that is cut in every language alike, with what their keys need, and what
+        people should know of it; for a problem that is `parallel`.
+
+        Raises:
+            UsageError: rows of languages that cannot be translations of each other.
+        """
+        return by_language, ()
+
     def load(self, languages: Sequence[str] | None, shares: Shares, zero_shot: bool) -> Corpus[Example]:
         """The examples of all splits.
 
@@ -94,25 +109,35 @@ class Files(ABC, Generic[Example]):
             raise UsageError(
                 f"{self.wanted_by} is trained on {SOURCE}, which is not among its languages: {', '.join(asked)}."
             )
+        labelled = {language: self._labelled(found[language]) for language in asked}
+        served = {
+            language: serving(list(labelled[language]), NEEDED[not zero_shot or language == SOURCE])
+            for language in asked
+        }
+        alike = together(served.values()) if self.parallel else {}
+        notices: list[str] = []
+        for name in (name for name, users in alike.items() if len(users) > 1):
+            have = {language: by_name[name] for language, by_name in labelled.items() if name in by_name}
+            aligned, noticed = self.aligned(name, have)
+            notices += noticed
+            for language, examples in aligned.items():
+                labelled[language][name] = examples
         splits: dict[str, dict[str, list[Example]]] = {"train": {}, "val": {}, "test": {}}
         sources: dict[str, dict[str, str]] = {}
         unusable: list[str] = []
-        for language in asked:
-            read = {file: self.read(found[language][file]) for file in FILES if file in found[language]}
-            labelled = {file: examples for file, examples in read.items() if all(map(self.is_labelled, examples))}
-            trained = not zero_shot or language == SOURCE
-            cut = parts(list(labelled), NEEDED[trained], shares)
-            if cut is None:
+        for language, files in served.items():
+            if files is None:
                 unusable.append(language)
                 continue
             sources[language] = {}
-            for split, part in cut.items():
-                splits[split][language] = part.of(labelled[part.file], self.key)
+            for split, part in parts(files, shares, alike or files).items():
+                splits[split][language] = part.of(labelled[language][part.file], self.key)
                 if not splits[split][language]:
                     raise self._empty(language, split, part)
-                treebanks = found[language][part.file].treebanks
-                if treebanks or part.told != _own(split):
-                    sources[language][split] = part.told + (f" of {', '.join(treebanks)}" if treebanks else "")
+                file = found[language][part.file]
+                treebanks, told = file.treebanks, part.told_of(file.called or part.file)
+                if treebanks or told != _own(split):
+                    sources[language][split] = told + (f" of {', '.join(treebanks)}" if treebanks else "")
         if unusable and (languages is not None or (zero_shot and SOURCE in unusable)):
             raise DataMissing(
                 f"{self.wanted_by}: {', '.join(unusable)} cannot be trained on, since neither a training nor a "
@@ -129,7 +154,7 @@ class Files(ABC, Generic[Example]):
                 for language, examples in splits["train"].items()
             },
             sources={language: told for language, told in sources.items() if told},
-            notices=_notices(sources, unusable),
+            notices=[*_notices(sources, unusable), *notices],
             facts={"left_out": unusable} if unusable else {},
         )
 
@@ -149,6 +174,11 @@ class Files(ABC, Generic[Example]):
             for path in visible(self.root / folder, glob):
                 if path.is_file() and (match := pattern.fullmatch(path.name)):
                     yield match, path
+
+    def _labelled(self, found: Mapping[str, Found]) -> dict[str, list[Example]]:
+        """The files of a language in which every example is labelled."""
+        read = {file: self.read(found[file]) for file in FILES if file in found}
+        return {file: examples for file, examples in read.items() if all(map(self.is_labelled, examples))}
 
     def _empty(self, language: str, split: str, part: Part) -> UsageError:
         return UsageError(

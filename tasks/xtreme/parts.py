@@ -4,12 +4,15 @@ XTREME publishes `train`, `dev` and `test`. A split whose file is missing, or ha
 `train` from `dev`, `val` from `train`, `test` from `dev`, else from `train`. A file that serves several splits is cut
 in the proportion of the protocol's `shares`. The SHA-256 of an example's key, such as the words of a sentence, says
 which cut it belongs to, so that a cut depends on no order and no seed, and what has the same key stays together.
+Where row i of a file is the same example in every language, all languages cut it in the same proportion, that of the
+splits that it serves in any of them, and leave alone what others need: else one would train on translations of what
+another is scored on.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -30,8 +33,12 @@ class Part(NamedTuple):
     @property
     def told(self) -> str:
         """`dev`, or `1/2 of dev`."""
+        return self.told_of(self.file)
+
+    def told_of(self, file: str) -> str:
+        """The same for a file that has another name."""
         share = self.high - self.low
-        return self.file if share == 1 else f"{share} of {self.file}"
+        return file if share == 1 else f"{share} of {file}"
 
     def of(self, examples: Sequence[Example], key: Callable[[Example], str]) -> list[Example]:
         """Those of a file's examples that are in this part, in their order."""
@@ -46,13 +53,12 @@ def position(key: str) -> Fraction:
     return Fraction(int.from_bytes(hashed[:8], "big"), 1 << 64)
 
 
-def parts(files: Sequence[str], splits: Sequence[str], shares: Shares) -> Mapping[str, Part] | None:
-    """Split -> what serves it; None where a split has nothing to be taken from.
+def serving(files: Sequence[str], splits: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
+    """File -> the splits that it serves; None where a split has nothing to be taken from.
 
     Args:
         files: those with labels that a language has, of `train`, `dev` and `test`.
         splits: those that are needed, of `train`, `val` and `test`.
-        shares: see the module.
     """
     served: dict[str, list[str]] = {}
     for split in SPLITS:
@@ -61,12 +67,33 @@ def parts(files: Sequence[str], splits: Sequence[str], shares: Shares) -> Mappin
             if file is None:
                 return None
             served.setdefault(file, []).append(split)
+    return served
+
+
+def together(served: Iterable[Mapping[str, Sequence[str]] | None]) -> Mapping[str, Sequence[str]]:
+    """File -> the splits that it serves in any of several languages, from what `serving` tells of each."""
+    by_file = [item for files in served if files for item in files.items()]
+    return {
+        file: [split for split in SPLITS if any(split in splits for name, splits in by_file if name == file)]
+        for file, _ in by_file
+    }
+
+
+def parts(served: Mapping[str, Sequence[str]], shares: Shares, cut: Mapping[str, Sequence[str]]) -> Mapping[str, Part]:
+    """Split -> what serves it.
+
+    Args:
+        served: what `serving` tells of a language.
+        shares: see the module.
+        cut: file -> the splits that it is cut for, those of `served` among them.
+    """
     found: dict[str, Part] = {}
-    for file, users in served.items():
-        total = sum(getattr(shares, split) for split in users)
+    for file, splits in served.items():
+        total = sum(getattr(shares, split) for split in cut[file])
         low = Fraction(0)
-        for split in users:
+        for split in cut[file]:
             high = low + Fraction(getattr(shares, split), total)
-            found[split] = Part(file, low, high)
+            if split in splits:
+                found[split] = Part(file, low, high)
             low = high
     return {split: found[split] for split in SPLITS if split in found}
