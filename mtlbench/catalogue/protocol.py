@@ -53,7 +53,8 @@ class Protocol(Strict):
     description: str
     variants: tuple[str, ...]
     """The variants this protocol is for."""
-    epochs: Count
+    epochs: Annotated[int, pydantic.Field(ge=0, le=10**9)]
+    """0 to train nothing: the model is scored once, as it is."""
     batch_size: Count
     optimizer: Optimizer
     schedule: Schedule = Schedule()
@@ -72,6 +73,16 @@ class Protocol(Strict):
     search: Annotated[dict[str, Range | Choice], pydantic.Field(exclude=True, default_factory=dict)]
     """Where the tuned regime searches, by dotted key such as `optimizer.lr`; it changes no cell, so no version."""
     modified: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is an epoch to train."""
+        return self.epochs > 0
+
+    @property
+    def is_of_a_fixed_model(self) -> bool:
+        """Whether it is made for a model that is only scored, so that no seed changes a thing."""
+        return not self.trains and "epochs" not in self.modified
 
     @property
     def label(self) -> str:

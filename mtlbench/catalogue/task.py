@@ -67,6 +67,7 @@ class Task(ABC):
     objectives: Sequence[Objective]
     """The K objectives, in the order of the losses."""
     steps_per_epoch: int
+    """0 is allowed where the protocol has no epochs, as of a model that is only scored."""
     data_digest: str
     """SHA-256 (hex) over the arrays that training and scoring use."""
     groups: Mapping[str, Sequence[int]] = {}

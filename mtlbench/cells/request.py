@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlbench.catalogue.registry import methods, tasks
+from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.registry import holder, methods, tasks
 from mtlbench.catalogue.variants import compared_with, resolve
 from mtlbench.cells.axes import AXES, values_for
 from mtlbench.cells.cell import Cell
@@ -98,14 +99,32 @@ def _expand(axes: Mapping[str, list[Any]], against: str | None) -> list[Cell]:
             for overrides in _product(protocol_axes):
                 variant_name, protocol = resolve(task, variant or None, protocol_name, overrides)
                 check_finite("protocol", protocol.model_dump())
+                if not protocol.trains:
+                    _require_one(f"{task}/{variant_name}", protocol, chosen, axes)
                 settings = [cell for name in chosen for cell in _method_cells(name, method_axes, axes)]
                 baseline = compared_with(task, variant_name, against)
-                if baseline is not None and baseline not in chosen:
+                if baseline is not None and baseline not in chosen and protocol.trains:
                     settings += _method_cells(baseline, {}, {})
                 for seed, setting in itertools.product(axes.get("seed", [0]), settings):
                     cell = Cell(task=task, variant=variant_name, protocol=protocol, seed=_seed(seed), **setting)
                     cells[cell.id] = cell
     return list(cells.values())
+
+
+def _require_one(name: str, protocol: Protocol, chosen: Sequence[str], axes: Mapping[str, list[Any]]) -> None:
+    """Refuse what would score one model several times, where nothing is trained."""
+    baseline = holder("baseline")
+    what = name if protocol.is_of_a_fixed_model else f"{name} with epochs=0"
+    if [*chosen] != [baseline]:
+        raise UsageError(
+            f"{what} trains nothing, so that all methods are the same: ask for method={baseline} and no other."
+        )
+    if "tune" in axes:
+        raise UsageError(f"{what} trains nothing, so that there is nothing to tune: leave tune={axes['tune'][0]} out.")
+    if protocol.is_of_a_fixed_model and len(seeds := {_seed(seed) for seed in axes.get("seed", [0])}) > 1:
+        raise UsageError(
+            f"{what} trains nothing, so that all seeds are the same: ask for one seed, not {len(seeds)} of them."
+        )
 
 
 def _trials(axes: Mapping[str, list[Any]], against: str | None, count: int) -> tuple[list[Cell], list[int]]:

@@ -127,7 +127,7 @@ class _Bars:
             doing = "evaluating"
         told = "  ".join(part for part in (doing, self._scores.get(cell.id, "")) if part)
         self.progress.update(bar, completed=report.step, total=report.total_steps, told=told)
-        self._shares[cell.id] = report.step / report.total_steps
+        self._shares[cell.id] = report.step / report.total_steps if report.total_steps else float(bool(report.scores))
         self._count()
 
     def end(self, cell: Cell, done: int) -> None:
@@ -192,6 +192,8 @@ class _Position:
 
 def _position(cell: Cell, report: Report) -> _Position:
     protocol = cell.protocol
+    if not protocol.trains:
+        return _Position(0, True, True)
     epoch, within = divmod(report.step, max(1, report.total_steps // protocol.epochs))
     ends = not within and epoch > 0
     return _Position(epoch, ends, ends and (epoch % protocol.evaluate_every == 0 or epoch == protocol.epochs))

@@ -102,8 +102,8 @@ class Sampling(Strict):
 class Evaluation(Strict):
     """One point of the curves."""
 
-    epoch: Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
-    """Completed epochs."""
+    epoch: Count
+    """Completed epochs; 0 where the protocol has none, and at no other time."""
     step: Count
     """Completed optimiser steps."""
     losses: dict[str, Finite]
@@ -269,6 +269,8 @@ class Record(Strict):
                 raise ValueError(f"the group {group} has no objectives")
             _require_distinct(f"objectives in the group {group}", members)
         epochs = [evaluation.epoch for evaluation in self.evaluations]
+        if 0 in epochs and self.cell.protocol.get("epochs") != 0:
+            raise ValueError("an evaluation is of epoch 0, and the protocol has epochs")
         if epochs != sorted({*epochs}):
             raise ValueError(f"the evaluations are not in the order of their epochs: {epochs}")
         return self

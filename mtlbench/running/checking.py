@@ -82,7 +82,7 @@ def _built(cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_roo
 
 
 def _check_selection(protocol: Protocol) -> None:
-    evaluations = -(-protocol.epochs // protocol.evaluate_every)
+    evaluations = max(1, -(-protocol.epochs // protocol.evaluate_every))
     try:
         require_enough(protocol.selection, evaluations)
     except ValueError as error:

@@ -73,6 +73,10 @@ class Course:
         """The steps of the whole cell."""
         return self.protocol.epochs * self.steps_per_epoch
 
+    def completed(self, step: int) -> int:
+        """How many epochs are complete after so many steps."""
+        return step // self.steps_per_epoch if self.steps_per_epoch else 0
+
     def require_possible(self, content: Content) -> None:
         """Raise `ValueError`, with the reason, for content that this cell cannot have come to."""
         self._require_evaluations(content)
@@ -81,8 +85,9 @@ class Course:
     def _require_evaluations(self, content: Content) -> None:
         if content.step > self.total_steps:
             raise ValueError(f"step {content.step} is beyond the end, which is step {self.total_steps}")
-        completed = content.step // self.steps_per_epoch
-        due = [epoch for epoch in range(1, completed + 1) if evaluates(self.protocol, epoch)]
+        first = 1 if self.protocol.trains else 0  # without epochs there is one evaluation, and no checkpoint before it
+        completed = self.completed(content.step)
+        due = [epoch for epoch in range(first, completed + 1) if evaluates(self.protocol, epoch)]
         if (made := [e.epoch for e in content.evaluations]) != due:
             raise ValueError(f"at step {content.step} it holds evaluations after epochs {made}, not {due}")
         for evaluation in content.evaluations:

@@ -42,6 +42,7 @@ def battery(task: str, variant: str | None = None, data_root: Path | None = None
     """Try a task on one of its variants, with the variant's own protocol, on the CPU; one finding per property.
 
     Nothing is trained. An epoch of batches is drawn twice, and `val`, `test` and the extra splits are scored once.
+    Where the protocol has no epochs, neither batches nor losses are asked for.
 
     Args:
         task: its registry name.
@@ -53,8 +54,9 @@ def battery(task: str, variant: str | None = None, data_root: Path | None = None
     """
     chosen, protocol = resolve(task, variant, None, {})
     cls = building.task_class(task)
-    tried = _Tried(lambda: cls(chosen, protocol, data_root, torch.device("cpu")))
-    for name, check in (
+    tried = _Tried(lambda: cls(chosen, protocol, data_root, torch.device("cpu")), protocol.trains)
+    of_training = (_batches, _present, _losses, _shares)
+    checks = (
         ("is built, and declares what a record can hold", _declares),
         ("has the same data whenever it is built", _data),
         ("starts from the same weights at the same seed", _weights),
@@ -64,7 +66,10 @@ def battery(task: str, variant: str | None = None, data_root: Path | None = None
         ("shares the parameters that several objectives reach, and no others", _shares),
         ("scores every objective by all of its metrics, alone as together", _scores),
         ("leaves the process as it was", _leaves_alone),
-    ):
+    )
+    for name, check in checks:
+        if check in of_training and not protocol.trains:
+            continue
         with process_of_a_cell(protocol.threads), _as_it_was():
             try:
                 problem = check(tried) or ""
@@ -82,8 +87,9 @@ class _Tried:
 
     task: Task
 
-    def __init__(self, make: Callable[[], Task]) -> None:
+    def __init__(self, make: Callable[[], Task], trains: bool) -> None:
         self.make = make
+        self.trains = trains
         self.touched: list[str] = []
 
     def watched(self, what: str, action: Callable[[], T]) -> T:
@@ -135,8 +141,9 @@ def _declares(tried: _Tried) -> None:
     TaskInfo.of(task)
     if not task.objectives or not all(objective.metrics for objective in task.objectives):
         raise _Wrong("it needs an objective, and each objective a metric")
-    if not isinstance(task.steps_per_epoch, int) or task.steps_per_epoch < 1:
-        raise _Wrong(f"steps_per_epoch is {task.steps_per_epoch!r}, and should be a whole number from 1 on")
+    least = 1 if tried.trains else 0
+    if not isinstance(task.steps_per_epoch, int) or task.steps_per_epoch < least:
+        raise _Wrong(f"steps_per_epoch is {task.steps_per_epoch!r}, and should be a whole number from {least} on")
 
 
 def _data(tried: _Tried) -> None:

@@ -26,7 +26,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[Trainee]:
     """The models that are trained: one for all objectives, or one for each."""
-    if task.steps_per_epoch < 1:
+    if task.steps_per_epoch < 1 and cell.protocol.trains:
         raise UsageError(f"task {cell.task} has no training batches: steps_per_epoch={task.steps_per_epoch}.")
     count = len(task.objectives)
     if not method.separate_models:

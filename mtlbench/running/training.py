@@ -80,7 +80,7 @@ def run_cell(
         status: Status = "finished"
         reason = ""
         try:
-            on_progress(Progress(run.log.step, run.course.total_steps, run.log.step // run.course.steps_per_epoch))
+            on_progress(Progress(run.log.step, run.course.total_steps, run.course.completed(run.log.step)))
             clock = Clock(run.device, run.log.seconds_training, time_limit, should_stop)
             run.train(clock, checkpoint_steps, (*observers, Reporter(run.info, on_progress)))
         except Diverged as error:
@@ -152,16 +152,22 @@ class _Run:
         watching = Observers((self.costs, *observers), [part.model for part in self.parts], self.device)
         for part in self.parts:
             part.model.train()
-        for epoch in range(log.step // self.task.steps_per_epoch, protocol.epochs):
+        if not (protocol.trains or log.evaluations):
+            self._evaluate(0, watching)
+        for epoch in range(self.course.completed(log.step), protocol.epochs):
             self._train_epoch(epoch, clock, checkpoint_steps, watching)
             if not evaluates(protocol, epoch + 1):
                 continue
-            log.evaluations.append(self._evaluation(epoch + 1))
-            watching.after_evaluation(self._view(epoch + 1, evaluation=log.evaluations[-1]))
-            self._save()
+            self._evaluate(epoch + 1, watching)
             if epoch + 1 < protocol.epochs:
                 clock.ask_again()
                 clock.raise_if_over()
+
+    def _evaluate(self, epoch: int, watching: Observers) -> None:
+        """Score the models after so many epochs, show it, and save."""
+        self.log.evaluations.append(self._evaluation(epoch))
+        watching.after_evaluation(self._view(epoch, evaluation=self.log.evaluations[-1]))
+        self._save()
 
     def record(self, status: Status, reason: str) -> Record:
         """The record of what has been done so far."""

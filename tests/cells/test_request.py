@@ -411,3 +411,42 @@ def test_a_constructor_that_refuses_a_value_is_a_usage_error(tiny: Path, tmp_pat
     registry.load_plugin(plugin)
     with pytest.raises(UsageError, match="picky: rate is at most 2"):
         parse(["method=picky", "task=tiny", "method.rate=3"])
+
+
+def _scored(epochs: int) -> str:
+    """The name of a task whose own protocol has so many epochs."""
+    protocol = {"version": 1, "description": "", "variants": ["all"], "epochs": epochs, "batch_size": 1}
+    content = {
+        "variants": {"all": {"description": "", "protocol": "short", "against": "gradvac"}},
+        "protocols": {"short": {**protocol, "optimizer": {"name": "sgd", "lr": 0.1}}},
+    }
+    name = f"of_{epochs}_epochs"
+    registry.tasks._entries.pop(name, None)
+    registry.register_task(name, protocols=content)(type("Task", (building.task_class("multimnist"),), {}))
+    return name
+
+
+def test_where_nothing_is_trained_there_is_one_method_and_one_seed() -> None:
+    name = _scored(0)
+    assert [c.name for c in cells(f"method=uniform task={name}")] == [one(f"method=uniform task={name} seed=0").name]
+    told = f"{name}/all trains nothing, so that all methods are the same: ask for method=uniform and no other."
+    for methods in ("gradvac", "uniform,gradvac"):
+        with pytest.raises(UsageError, match=re.escape(told)):
+            cells(f"method={methods} task={name}")
+    with pytest.raises(UsageError, match="trains nothing, so that all seeds are the same: ask for one seed, not 3"):
+        cells(f"method=uniform task={name} seed=0..2")
+    with pytest.raises(UsageError, match="trains nothing, so that there is nothing to tune: leave tune=4 out"):
+        cells(f"method=uniform task={name} tune=4")
+    assert len(cells(f"method=uniform,gradvac task={name} protocol.epochs=1 seed=0,1")) == 4
+
+
+def test_the_untrained_model_of_another_task_can_be_scored_on_several_seeds() -> None:
+    name = _scored(2)
+    assert [(c.method, c.seed) for c in cells(f"method=uniform task={name} seed=0,1 protocol.epochs=0")] == [
+        ("uniform", 0),
+        ("uniform", 1),
+    ]
+    with pytest.raises(UsageError, match=f"{name}/all with epochs=0 trains nothing, so that all methods are the same"):
+        cells(f"method=gradvac task={name} protocol.epochs=0")
+    with pytest.raises(UsageError, match=r"protocol.epochs=-1 is not allowed"):
+        cells(f"method=uniform task={name} protocol.epochs=-1")

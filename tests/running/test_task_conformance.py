@@ -329,3 +329,27 @@ def test_what_a_user_can_mend_is_no_finding(tmp_path: Path) -> None:
         list(battery("multimnits"))
     with pytest.raises(DataMissing):
         list(battery("multimnist", "mnist", tmp_path))
+
+
+class Scored(Sound):
+    """A model that is only scored."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.steps_per_epoch = 0
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Any]:
+        raise AssertionError("a batch was asked for")
+
+    def losses(self, *_: Any) -> Any:
+        raise AssertionError("a loss was asked for")
+
+
+def test_a_task_that_is_only_scored_is_asked_for_no_batch_and_no_loss() -> None:
+    content = {**PROTOCOLS, "protocols": {"short": {**PROTOCOLS["protocols"]["short"], "epochs": 0}}}
+    mtlbench.register_task("only_scored", protocols=content)(Scored)
+    findings = list(battery("only_scored"))
+    assert [f.name for f in findings if f.problem] == []
+    assert not any("loss" in f.name or "batch" in f.name for f in findings)
+    mtlbench.register_task("never_trained", protocols=PROTOCOLS)(type("Untrained", (Scored,), {}))
+    assert "steps_per_epoch is 0" in next(battery("never_trained")).problem

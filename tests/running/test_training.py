@@ -467,3 +467,40 @@ def test_an_error_of_the_task_itself_does_not_refuse_the_grid(
     check(cells, "cpu", None)
     with pytest.raises(RuntimeError, match="broken"):
         run_cell(cells[0], Path())
+
+
+def test_without_epochs_the_model_is_scored_once_as_it_is(train: Callable[..., Record], tmp_path: Path) -> None:
+    words = "method=uniform task=tiny"
+    told: list[Progress] = []
+    record = train(f"{words} protocol.epochs=0", tmp_path / "none", on_progress=told.append)
+    (evaluation,) = record.evaluations
+    assert (record.status, evaluation.epoch, evaluation.step, evaluation.losses) == ("finished", 0, 0, {})
+    assert record.cost is not None
+    assert (record.cost.steps, record.cost.seconds_training) == (0, 0)
+    assert [(p.step, p.total_steps, p.epoch, bool(p.scores)) for p in told] == [(0, 0, 0, False), (0, 0, 0, True)]
+    trained = train(f"{words} protocol.epochs=1", tmp_path / "one")
+    assert evaluation.scores != trained.evaluations[0].scores
+    assert evaluation.scores != train(f"{words} protocol.epochs=0 seed=1", tmp_path / "other").evaluations[0].scores
+    assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+def test_without_epochs_a_cell_that_was_evaluated_is_not_evaluated_again(
+    train: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "method=uniform task=tiny protocol.epochs=0"
+    whole = train(words, tmp_path / "cell")
+    assert (tmp_path / "cell" / CHECKPOINT).exists()  # the caller writes the record, which did not come to it here
+    monkeypatch.setattr(building.task_class("tiny"), "evaluate", lambda *_: pytest.fail("evaluated again"))
+    again = train(words, tmp_path / "cell")
+    assert again.evaluations == whole.evaluations
+    assert again.provenance is not None
+    assert again.provenance.resumed == 1
+
+
+def test_an_evaluation_of_epoch_0_belongs_to_a_protocol_without_epochs(
+    train: Callable[..., Record], tmp_path: Path
+) -> None:
+    content = train("method=uniform task=tiny", tmp_path / "a").model_dump(mode="json")
+    content["evaluations"][0]["epoch"] = 0
+    with pytest.raises(ValueError, match="an evaluation is of epoch 0, and the protocol has epochs"):
+        Record.model_validate(content)
