@@ -9,7 +9,7 @@ from xtreme_samples import data_root, text, write
 from mtlbench.catalogue.variants import resolve
 from mtlbench.errors import DataMissing, UsageError
 from mtlbench.tasks.xtreme.options import Options, Shares
-from mtlbench.tasks.xtreme.parts import Part, parts, position
+from mtlbench.tasks.xtreme.parts import Part, parts, position, serving, together
 from mtlbench.tasks.xtreme.problems import VARIANTS, kind_of
 from mtlbench.tasks.xtreme.tagging import families
 from mtlbench.tasks.xtreme.tagging.files import TaggingFiles
@@ -25,8 +25,8 @@ def root(tmp_path):
 
 
 def told(available, splits=ALL, shares=None):
-    found = parts(available, splits, shares or Shares())
-    return found and {split: part.told for split, part in found.items()}
+    served = serving(available, splits)
+    return served and {split: part.told for split, part in parts(served, shares or Shares(), served).items()}
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,29 @@ def words(sentence):
 
 def test_a_cut_depends_on_the_words_alone_and_cuts_are_disjoint_and_whole():
     sentences = [Sentence((f"w{n}", "x"), ("NOUN", "X")) for n in range(1000)]
-    cut = parts(("dev",), ALL, Shares())
-    assert cut is not None
+    served = {"dev": ALL}
+    cut = parts(served, Shares(), served)
     pieces = {split: part.of(sentences, words) for split, part in cut.items()}
     assert sorted(s.words for piece in pieces.values() for s in piece) == sorted(s.words for s in sentences)
     assert [len(pieces[split]) for split in ALL] == pytest.approx([500, 250, 250], abs=60)
     assert cut["val"].of(sentences[::-1], words) == pieces["val"][::-1]
     assert position("w0\nx") == position(words(sentences[0])) != position("w1\nx")
     assert Part("dev", Fraction(0), Fraction(1)).of(sentences, words) == sentences
+
+
+def test_languages_that_are_parallel_cut_a_file_for_all_that_it_serves_in_any_of_them():
+    has_train, has_not = serving(("train", "dev"), ALL), serving(("dev",), ALL)
+    assert together([has_train, None, has_not]) == {"train": ["train"], "dev": ["train", "val", "test"]}
+    assert has_train is not None
+    assert has_not is not None
+    one, other = (parts(served, Shares(), together([has_train, has_not])) for served in (has_train, has_not))
+    assert {split: part.told for split, part in one.items()} == {
+        "train": "train",
+        "val": "1/4 of dev",
+        "test": "1/4 of dev",
+    }
+    assert (one["val"], one["test"]) == (other["val"], other["test"])
+    assert other["train"].high == other["val"].low
 
 
 def load(root, zero_shot=False, problem="udpos", **options):
