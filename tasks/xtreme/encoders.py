@@ -30,7 +30,7 @@ FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "t
 """What a checkpoint is made of; nothing else is downloaded or counts for its digest."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 OPTIONAL = ("pooler.",)
-"""Parameters that tagging has no use for."""
+"""Parameters that a checkpoint need not have: few problems use them, and those that do begin with new ones."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,12 @@ class Encoder:
         found: list[list[int]] = self.tokenizer(list(words), add_special_tokens=False)["input_ids"]
         return found
 
-    def model(self) -> nn.Module:
-        """The model with the checkpoint's weights, in float32, without what tagging has no use for.
+    def model(self, pooler: bool = False) -> nn.Module:
+        """The model with the checkpoint's weights, in float32.
+
+        Args:
+            pooler: whether the dense layer over the first place is kept, for models of BERT's class, with new weights
+                where the checkpoint has none. XLM-R's class classifies without it.
 
         Raises:
             UsageError: weights of another shape, or missing ones; names file and parameter.
@@ -83,7 +87,7 @@ class Encoder:
         missing = sorted(name for name in info["missing_keys"] if not name.startswith(OPTIONAL))
         if missing:
             raise _unusable(self.folder, f"its weights lack {len(missing)} parameters, such as {missing[0]}")
-        if getattr(model, "pooler", None) is not None:
+        if getattr(model, "pooler", None) is not None and not (pooler and self.separators == 1):
             model.pooler = None
         return model
 
