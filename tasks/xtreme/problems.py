@@ -7,7 +7,9 @@ from typing import Any
 
 from mtlbench.errors import unknown
 
+from .pairs.problem import Pairs
 from .problem import Problem
+from .retrieval.problem import Bucc, Tatoeba
 from .tagging.problem import Tagging
 
 ZERO_SHOT = "-zeroshot"
@@ -20,6 +22,12 @@ VARIANTS: Mapping[str, type[Problem[Any]]] = {
     "panx": Tagging,
     "udpos-zeroshot": Tagging,
     "panx-zeroshot": Tagging,
+    "tatoeba": Tatoeba,
+    "bucc2018": Bucc,
+    "xnli": Pairs,
+    "pawsx": Pairs,
+    "xnli-zeroshot": Pairs,
+    "pawsx-zeroshot": Pairs,
 }
 
 

@@ -1,0 +1,1 @@
+"""Pairs of sentences with one label: entailment (XNLI) and paraphrase (PAWS-X)."""
