@@ -126,3 +126,11 @@ class Task(ABC):
         `val` and `test` have all objectives; one of `extra_splits` may have some, and those that it lacks are left
         out. The runner has set the model to evaluation mode, turned gradients off, and set the precision of training.
         """
+
+    def predictions(self, model: torch.nn.Module, split: str, objectives: Sequence[int]) -> Mapping[str, str]:
+        """What is predicted for `objectives` on `split`, as files: name (with `/` for folders) -> text.
+
+        Every file belongs to one objective. Asked for with `mtlbench run ... predictions=DIR` alone, under the
+        conditions of `evaluate`; a task that writes none leaves this out.
+        """
+        return {}

@@ -16,7 +16,7 @@ from mtlbench.catalogue.variants import compared_with, resolve
 from mtlbench.cells.axes import AXES, values_for
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.parameters import check_finite, checked_parameters
-from mtlbench.cells.words import LARGEST_GRID, RESULTS, RUN_KEYS, read_words
+from mtlbench.cells.words import LARGEST_GRID, PATH_KEYS, RESULTS, RUN_KEYS, read_words
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import path_of
 
@@ -46,6 +46,8 @@ class Request:
     """Seconds of training a cell may take, over all its resumptions."""
     checkpoint_steps: int | None = None
     """Steps between checkpoints, besides the one at every evaluation."""
+    predictions: Path | None = None
+    """Where predictions on the test split go; None for none."""
     plugins: list[Path] = field(default_factory=list)
 
     @property
@@ -229,7 +231,7 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
         single["time_limit"] = _number("time_limit", single["time_limit"], whole=False, least=1e-9)
     if "against" in single:
         single["against"] = str(single["against"])
-    for key in ("results", "data_root"):
+    for key in PATH_KEYS:
         if key in single:
             single[key] = path_of(str(single[key]))
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device := str(single.get("device", "cpu"))):

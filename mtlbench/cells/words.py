@@ -16,8 +16,18 @@ from mtlbench.cells.grid_file import read_grid_file
 from mtlbench.cells.parameters import default_parameters
 from mtlbench.errors import UsageError, unknown
 
-RUN_KEYS = ("against", "tune", "results", "jobs", "data_root", "device", "time_limit", "checkpoint_steps")
-PATH_KEYS = ("results", "data_root")
+RUN_KEYS = (
+    "against",
+    "tune",
+    "results",
+    "jobs",
+    "data_root",
+    "device",
+    "time_limit",
+    "checkpoint_steps",
+    "predictions",
+)
+PATH_KEYS = ("results", "data_root", "predictions")
 """Keys whose value is one path, with whatever commas and brackets it has."""
 RESULTS = Path("runs")
 """Where records go, and are looked for, unless `results=` says otherwise."""

@@ -51,6 +51,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     run = add("run", "train a grid of cells and print its leaderboard")
     run.add_argument("words", nargs="*", metavar="key=value")
     _plugin(run)
+    run.add_argument("--predictions", metavar="DIR", help="write what is predicted on the test split there")
     run.add_argument("--quiet", action="store_true", help="print failures only")
     run.add_argument("--retry", action="store_true", help="also train cells again that diverged")
 

@@ -63,6 +63,9 @@ keys of the run
   time_limit=SECONDS  of training, for each cell
   checkpoint_steps=N  also save a checkpoint every N steps (always: at every
                       evaluation)
+  predictions=DIR     write what the model of the epoch that counts predicts on
+                      the test split, for tasks that can (xtreme: in XTREME's
+                      format for submissions); --predictions DIR is the same
 
 A finished cell is skipped, an interrupted one goes on from its checkpoint, a
 failed one is a row with its reason and is tried again (a diverged one only

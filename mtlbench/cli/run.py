@@ -27,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
     from mtlbench.running.launch import launch
 
     plugins.load(options.plugin)
-    request = parse(options.words, [path_of(file).resolve() for file in options.plugin])
+    words = [*options.words, *([f"predictions={options.predictions}"] if options.predictions else [])]
+    request = parse(words, [path_of(file).resolve() for file in options.plugin])
     for wish in (signal.SIGTERM, signal.SIGHUP):  # of a batch system, of a terminal that is closed: a Ctrl-C
         if signal.getsignal(wish) != signal.SIG_IGN:  # as `nohup` says
             signal.signal(wish, signal.default_int_handler)

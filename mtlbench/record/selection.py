@@ -57,16 +57,16 @@ def choose(run: Run, rule: Rule, split: str = "test") -> Chosen:
     Raises:
         UsageError: the curves are too short for the rule, or an evaluation that counts has no scores on the split.
     """
-    counting, columns, curves = _counting(run, rule), run.measured(split), run.curves(split)
-    scores = np.take_along_axis(curves, counting, 0).mean(0)[columns]
+    rows, columns, curves = counting(run, rule), run.measured(split), run.curves(split)
+    scores = np.take_along_axis(curves, rows, 0).mean(0)[columns]
     if not columns or np.isnan(scores).any():
         scored = run.epochs[~np.isnan(curves[:, columns]).any(1)] if columns else run.epochs[:0]
         raise UsageError(
-            f"selection={rule} takes the scores of {run.path} after epoch {_epochs(run.epochs[counting])}; on the "
+            f"selection={rule} takes the scores of {run.path} after epoch {_epochs(run.epochs[rows])}; on the "
             f"split {split} it was scored after epoch {_epochs(scored) or 'none'}. "
             + ("Choose --selection last." if run.epochs[-1] in scored else "Train the cell again.")
         )
-    return Chosen(np.take_along_axis(run.val, counting, 0).mean(0), scores)
+    return Chosen(np.take_along_axis(run.val, rows, 0).mean(0), scores)
 
 
 def sampled(run: Run, rule: Rule, split: str = "test") -> Sampled:
@@ -75,14 +75,14 @@ def sampled(run: Run, rule: Rule, split: str = "test") -> Sampled:
     Where several evaluations count, their scores are of the same examples: the mean of their errors is at least the
     error of the mean, and the smallest of their counts is taken.
     """
-    counting, columns = _counting(run, rule), run.measured(split)
+    rows, columns = counting(run, rule), run.measured(split)
     nothing = np.full_like(run.test, np.nan)
     known = run.sampling.get(split, Sampled(nothing, nothing))
-    errors, counts = (np.take_along_axis(curves, counting, 0)[:, columns] for curves in (known.errors, known.counts))
+    errors, counts = (np.take_along_axis(curves, rows, 0)[:, columns] for curves in (known.errors, known.counts))
     return Sampled(errors.mean(0), counts.min(0))
 
 
-def _counting(run: Run, rule: Rule) -> NDArray[np.intp]:
+def counting(run: Run, rule: Rule) -> NDArray[np.intp]:
     """(R, M): for each measure the evaluations whose mean counts, by index."""
     evaluations, measures = run.val.shape
     if rule.name in ("last", "mean-last"):

@@ -17,6 +17,7 @@ from mtlbench.cells.request import Request
 from mtlbench.errors import UsageError
 from mtlbench.record.configuration import require_enough
 from mtlbench.running.declared import TaskInfo
+from mtlbench.running.predicting import require_predictions
 from mtlbench.running.streams import process_of_a_cell
 from mtlbench.running.trainee import trainees
 
@@ -30,12 +31,20 @@ def check_data(request: Request) -> None:
                 data.locate(dataset, file.name, root, f"{task}/{variant}")
 
 
-def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tuple[Cell, str]]:
+def check(
+    cells: Sequence[Cell], device: str, data_root: Path | None, predictions: bool = False
+) -> list[tuple[Cell, str]]:
     """Build what the cells would train, and train nothing.
 
     Of cells that differ in seed or in searched values only, the first one is built; a task is built once for all that
     differ in method or in values of the protocol other than its options and `batch_size`. An error of the task's own
     code is not told here: its cells end with it when they run.
+
+    Args:
+        cells: what would be trained.
+        device: a torch device.
+        data_root: the folder of the real data sets.
+        predictions: whether predictions are asked for.
 
     Returns:
         The notices of the tasks, each with the first cell that it is about.
@@ -43,7 +52,7 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tu
     Raises:
         UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
             allow, a method or granularity that does not fit the task, a selection that counts more evaluations than
-            the protocol makes.
+            the protocol makes, predictions of a task that writes none.
     """
     _check_device(device)
     first: dict[str, Cell] = {}
@@ -55,6 +64,8 @@ def check(cells: Sequence[Cell], device: str, data_root: Path | None) -> list[tu
         _check_selection(cell.protocol)
         with process_of_a_cell(cell.protocol.threads):
             task = _built(cell, built, data_root)
+        if predictions and task:
+            require_predictions(task)
         for notice in task.notices if task else ():
             notices.setdefault(f"{cell.task}/{cell.variant}: {notice}", cell)
     return [(cell, notice) for notice, cell in notices.items()]

@@ -25,11 +25,14 @@ class Job:
     time_limit: float | None = None
     """Seconds of training, over all resumptions."""
     checkpoint_steps: int | None = None
+    predictions: Path | None = None
+    """Where the cell's predictions go, in a folder for each cell as under `results`; None for none."""
 
     @classmethod
     def of(cls, cell: Cell, request: Request) -> Job:
         """The job of one cell of a request."""
         root = data.data_root(request.data_root)
+        is_trial = cell.tuning is not None and cell.tuning.is_trial
         return cls(
             cell=cell,
             folder=cell.folder(request.results.absolute()),
@@ -38,28 +41,31 @@ class Job:
             data_root=root.absolute() if root else None,
             time_limit=request.time_limit,
             checkpoint_steps=request.checkpoint_steps,
+            predictions=cell.folder(request.predictions.absolute()) if request.predictions and not is_trial else None,
         )
 
     @property
     def options(self) -> dict[str, Any]:
         """How the cell is trained here, as `running.training.run_cell` takes it; no part of the cell."""
-        return {key: getattr(self, key) for key in ("device", "data_root", "time_limit", "checkpoint_steps")}
+        keys = ("device", "data_root", "time_limit", "checkpoint_steps", "predictions")
+        return {key: getattr(self, key) for key in keys}
 
     def to_json(self) -> str:
         """One line, without its end."""
         paths = {"folder": str(self.folder), "plugins": [str(plugin) for plugin in self.plugins]}
-        options = {**self.options, "data_root": str(self.data_root) if self.data_root else None}
+        options = {key: str(value) if isinstance(value, Path) else value for key, value in self.options.items()}
         return json.dumps({"cell": self.cell.to_data(), **paths, **options})
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """What `to_json` made, back again."""
         content = json.loads(text)
-        root = content.pop("data_root")
+        root, predictions = content.pop("data_root"), content.pop("predictions")
         return cls(
             cell=Cell.from_data(content.pop("cell")),
             folder=Path(content.pop("folder")),
             plugins=tuple(map(Path, content.pop("plugins"))),
             data_root=Path(root) if root else None,
+            predictions=Path(predictions) if predictions else None,
             **content,
         )

@@ -86,6 +86,8 @@ def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None,
     """Run the cells of a request; see `run_grid`."""
     notices = _check(request)
     require_writable(request.results)
+    if request.predictions:
+        require_writable(request.predictions)
     for cell, notice in notices:
         on_event(Noticed(cell, notice))
     return Scheduler(request, Local(), on_event, retry).run()
@@ -98,7 +100,12 @@ def _check(request: Request) -> list[tuple[Cell, str]]:
     check_data(request)
     waiting = [cell for cell in request.cells if not _stands(cell.folder(request.results) / RECORD)]
     with contextlib.chdir(Path.cwd()):  # a task that is built may go elsewhere
-        return check(waiting, request.device, data.data_root(request.data_root))
+        notices = check(waiting, request.device, data.data_root(request.data_root), request.predictions is not None)
+    return notices + [
+        (cell, "finished before, without predictions, which are written while a cell trains: give another results=")
+        for cell in request.cells
+        if request.predictions and cell not in waiting and not cell.folder(request.predictions).exists()
+    ]
 
 
 def _stands(path: Path) -> bool:

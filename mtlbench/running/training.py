@@ -24,6 +24,7 @@ from mtlbench.running.checkpoint import Checkpoint, Log, Unusable
 from mtlbench.running.clock import Block, Clock, Interrupted, TimeLimit, synchronize
 from mtlbench.running.declared import TaskInfo
 from mtlbench.running.observing import Costs, Model, Observer, ObserverFailed, Observers, Reporter, View
+from mtlbench.running.predicting import Predictions, require_predictions
 from mtlbench.running.provenance import Origin
 from mtlbench.running.reports import Progress
 from mtlbench.running.resuming import Course, evaluates, require_scores, splits
@@ -45,6 +46,7 @@ def run_cell(
     data_root: Path | None = None,
     time_limit: float | None = None,
     checkpoint_steps: int | None = None,
+    predictions: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_warning: Callable[[str], None] = _warn,
     should_stop: Callable[[], bool] = lambda: False,
@@ -61,6 +63,7 @@ def run_cell(
         data_root: the folder of the real data sets.
         time_limit: seconds that training may take, over all resumptions.
         checkpoint_steps: steps between checkpoints, besides the one at every evaluation.
+        predictions: where the predictions of the epoch that counts go; None for none.
         on_progress: called at the start, after every block of steps and after every evaluation.
         on_warning: told why a checkpoint is not used, or what has changed since it was written.
         should_stop: asked after every step; True saves a checkpoint and raises `Interrupted`.
@@ -77,6 +80,14 @@ def run_cell(
     """
     with process_of_a_cell(cell.protocol.threads):
         run = _Run(cell, folder, torch.device(device), data_root, on_warning)
+        if predictions is not None:
+            require_predictions(run.task)
+            run.predictions = Predictions(predictions)
+            if run.log.evaluations and not predictions.exists():
+                on_warning(
+                    f"{run.checkpoint.path} was written without predictions: of epochs up to "
+                    f"{run.log.evaluations[-1].epoch} there are none, and none will be written if one of those counts."
+                )
         status: Status = "finished"
         reason = ""
         try:
@@ -122,6 +133,7 @@ class _Run:
         self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision, self.task.data_digest)
         self.log = self._resumed(warn)
         self.costs = Costs(self.log, device)
+        self.predictions: Predictions | None = None
 
     def _built(self) -> list[Trainee]:
         """The models as they are before the first step."""
@@ -166,6 +178,8 @@ class _Run:
     def _evaluate(self, epoch: int, watching: Observers) -> None:
         """Score the models after so many epochs, show it, and save."""
         self.log.evaluations.append(self._evaluation(epoch))
+        if self.predictions:
+            self._predict(self.predictions)
         watching.after_evaluation(self._view(epoch, evaluation=self.log.evaluations[-1]))
         self._save()
 
@@ -281,6 +295,14 @@ class _Run:
         synchronize(self.device)
         log.seconds_evaluation += time.perf_counter() - begun
         return made
+
+    def _predict(self, predictions: Predictions) -> None:
+        for part in self.parts:
+            part.model.eval()
+        with torch.inference_mode(), precision.forward_context(self.precision, self.device):
+            predictions.write(self.task, self.record("finished", ""), self.parts)
+        for part in self.parts:
+            part.model.train()
 
     def _view(
         self,

@@ -46,11 +46,14 @@ class XTREME(Task):
             raise UsageError(
                 f"heads=per_language is not allowed for xtreme/{variant}: only English would train its head."
             )
+        self.variant = variant
         self.batch_size = protocol.batch_size
         self.problem = p = kind(variant, o, data_root, device)
         self.objectives = tuple(Objective(name, p.metrics(name)) for name in p.languages)
-        largest = max(len(p.lengths(k)) for k in p.trained)
-        self.steps_per_epoch = o.steps_per_epoch or -(-largest // protocol.batch_size)
+        if protocol.trains and not p.trained:
+            raise UsageError(f"xtreme/{variant} is only scored, with epochs=0: leave protocol.epochs out.")
+        largest = max((len(p.lengths(k)) for k in p.trained), default=0)
+        self.steps_per_epoch = largest and (o.steps_per_epoch or -(-largest // protocol.batch_size))
         self.groups = p.groups(o.high_resource)
         self.data_digest = p.digest
         self.notices = p.notices
@@ -85,3 +88,11 @@ class XTREME(Task):
     ) -> Mapping[str, Mapping[str, float | Estimate]]:
         """The problem's official scores, in percent."""
         return {self.problem.languages[k]: self.problem.scores(model, split, k) for k in objectives}
+
+    def predictions(self, model: torch.nn.Module, split: str, objectives: Sequence[int]) -> Mapping[str, str]:
+        """Files as XTREME takes them in submissions: `PROBLEM/test-LANGUAGE.tsv`, or `.json` for answers."""
+        p = self.problem
+        folder = self.variant.removesuffix(ZERO_SHOT)
+        return {
+            f"{folder}/{split}-{p.languages[k]}.{p.predictions_end}": p.predictions(model, split, k) for k in objectives
+        }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtlbench.catalogue.task import Estimate, Metric
+from mtlbench.errors import UsageError
 
 from . import encoders, pretraining
 from .corpus import Corpus, Example
@@ -46,8 +47,11 @@ class Problem(ABC, Generic[Example]):
 
     unit: ClassVar[str]
     """What the examples are, in the plural."""
+    predictions_end: ClassVar[str] = "tsv"
+    """How the names of files with predictions end."""
 
     def __init__(self, variant: str, o: Options, root: Path | None, device: torch.device) -> None:
+        self.variant = variant
         self.options = o
         self.device = device
         self.corpus = self.read(variant, root)
@@ -55,11 +59,17 @@ class Problem(ABC, Generic[Example]):
         self.bibles: Mapping[str, int] = {}
         """Language -> verses of its Bible that `tiny` is made from."""
         if o.encoder == "tiny":
-            more = bibles(root, self.languages, o.bibles)
+            more = bibles(root, self.text_languages, o.bibles)
             self.bibles = {name: len(verses) for name, verses in more.items()}
-            self.encoder = pretraining.tiny(joined(self.corpus.unlabelled, more), o)
+            text = joined(self.corpus.unlabelled, more)
+            if not any(text.values()):
+                raise UsageError(
+                    f"encoder=tiny is made from text, and xtreme/{variant} has none to train on. Give encoder=FOLDER "
+                    "or a hub's name; or protocol.options.bibles=N with Bibles in its languages below the data root."
+                )
+            self.encoder = pretraining.tiny(text, o)
         else:
-            self.encoder = encoders.load(o.encoder, o.max_length)
+            self.encoder = self.checkpoint()
         limits = o.sentences.model_dump()
         self.kept: Mapping[str, Mapping[str, Sequence[Example]]] = {
             split: {
@@ -99,6 +109,10 @@ class Problem(ABC, Generic[Example]):
     def scores(self, model: nn.Module, split: str, language: int) -> Scores:
         """The scores of a language on a split, of all metrics; the model is in evaluation mode, gradients are off."""
 
+    def predictions(self, model: nn.Module, split: str, language: int) -> str:
+        """What is predicted for a language on a split, as a file in XTREME's format for submissions."""
+        raise UsageError(f"xtreme/{self.variant} writes no predictions: leave predictions= out.")
+
     @abstractmethod
     def text(self, example: Example) -> str:
         """An example as text, for the digest of the data: everything that training and scoring read of it."""
@@ -106,6 +120,15 @@ class Problem(ABC, Generic[Example]):
     @abstractmethod
     def details(self) -> dict[str, Any]:
         """What a record tells beside encoder, sources and numbers of examples: counts and baselines by language."""
+
+    def checkpoint(self) -> encoders.Encoder:
+        """What `encoder=` names, where that is not `tiny`."""
+        return encoders.load(self.options.encoder, self.options.max_length)
+
+    @property
+    def text_languages(self) -> Sequence[str]:
+        """The languages of its text, in which `tiny` is made from Bibles."""
+        return self.languages
 
     @property
     def notices(self) -> Sequence[str]:

@@ -110,6 +110,11 @@ class Tagging(Problem[Sentence]):
             predicted[sentence] += [self.tags[place] for place in by_window[window]]
         return predicted
 
+    def predictions(self, model: nn.Module, split: str, language: int) -> str:
+        """A tag on each line, and an empty line after each sentence."""
+        predicted = self.predict(model, self.scored[split][language], language)
+        return "".join("".join(f"{tag}\n" for tag in tags) + "\n" for tags in predicted)
+
     def text(self, example: Sentence) -> str:
         """Words and tags, one pair on a line."""
         return "\n".join(f"{word}\t{tag}" for word, tag in zip(*example, strict=True))
