@@ -27,6 +27,19 @@ class Limits(Strict):
     test: Count | None = None
 
 
+class Answering(Strict):
+    """How questions are asked and answered; the defaults are those of XTREME's scripts."""
+
+    stride: Count = 128
+    """Subwords between the beginnings of two windows of a context."""
+    question_length: Count = 64
+    """Subwords of a question that are kept."""
+    n_best: Count = 20
+    """Places of a window that are looked at as starts and as ends of answers, those with the highest scores."""
+    length: Count = 30
+    """Subwords of an answer at most."""
+
+
 class Options(Strict):
     """Data, encoder, heads and batches."""
 
@@ -42,6 +55,15 @@ class Options(Strict):
     """None for one pass over the language with the most training windows."""
     high_resource: Count = 1000
     """Training sentences from which on a language belongs to the group `hrl`; the others are `lrl`."""
+    retrieval: Literal["cosine", "margin"] = "cosine"
+    """How translations are looked for: by cosine, or by its ratio to the mean over the nearest neighbours' cosines."""
+    layer: Annotated[int, pydantic.Field(ge=0)] | None = None
+    """The block of the encoder whose answers are averaged for retrieval, from 1; 0 for the embeddings before the first;
+    None for the last."""
+    special: bool = False
+    """Whether the two special subwords count in that average."""
+    answers: Answering = Answering()
+    """For questions."""
     sentences: Limits = Limits()
     shares: Shares = Shares()
     """How a file is cut that has to serve more than one split, because another is missing or has no labels."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from mtlbench.errors import unknown
 
+from .answers.problem import Answers
 from .pairs.problem import Pairs
 from .problem import Problem
 from .retrieval.problem import Bucc, Tatoeba
@@ -28,6 +29,12 @@ VARIANTS: Mapping[str, type[Problem[Any]]] = {
     "pawsx": Pairs,
     "xnli-zeroshot": Pairs,
     "pawsx-zeroshot": Pairs,
+    "xquad": Answers,
+    "mlqa": Answers,
+    "tydiqa": Answers,
+    "xquad-zeroshot": Answers,
+    "mlqa-zeroshot": Answers,
+    "tydiqa-zeroshot": Answers,
 }
 
 
