@@ -114,7 +114,7 @@ def load(encoder: str, max_length: int, folder: Path | None = None) -> Encoder:
         if not hasattr(config, needed) or getattr(config, "is_encoder_decoder", False):
             raise _unusable(place, f"config.json describes no encoder such as BERT or XLM-R, but a {config.model_type}")
     roberta = "roberta" in config.model_type
-    kinds = getattr(config, "type_vocab_size", 1) > 1
+    kinds = not roberta and getattr(config, "type_vocab_size", 1) > 1  # XTREME's scripts give XLM-R none
     found = Encoder(place, encoder, tokenizer, _digest(place), separators=1 + roberta, kinds=kinds)
     absent = [name for name, token in found.symbols._asdict().items() if token is None]
     if absent:
