@@ -23,6 +23,7 @@ Source: Wang et al., Algorithm 1 (Appendix E).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -32,7 +33,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 import mtlbench
-from mtlbench.engine.visiting import Visits, unit_rows
+from mtlbench.engine.visiting import Pair, Visits, unit_rows
 
 LARGEST_TARGET = 0.9999
 LARGEST_GROWTH = 100.0
@@ -98,6 +99,8 @@ class GradVac(mtlbench.GramianWeighting):
 
     def weigh_treated(self, gramian: Tensor, losses: Tensor, rows: Sequence[int]) -> Tensor:
         """The same for the treated objectives alone, which visit all the others."""
+        if Pair.is_all(gramian):
+            return self._weigh_pair(Pair(gramian), rows)
         cosines, norms = unit_rows(gramian.numpy())
         visits = Visits(cosines, self.generator, self.shuffle, rows)
         table = self.target.numpy()
@@ -133,3 +136,20 @@ class GradVac(mtlbench.GramianWeighting):
         self.visited.add_(seen)
         self.corrected.add_(fired)
         return torch.from_numpy(visits.weights(norms))
+
+    def _weigh_pair(self, pair: Pair, rows: Sequence[int]) -> Tensor:
+        """One visit at most for each of two objectives: no length has grown before, and none can reach its limit."""
+        table, present = self.target.numpy(), self.present.tolist()
+        amounts = {}
+        visits = rows if pair.moving else ()
+        for row in visits:
+            place = 0, present[row], present[1 - row]
+            phi, target = pair.cosines[row], table.item(place)
+            aim = min(target, LARGEST_TARGET)
+            if phi < aim:
+                amounts[row] = math.sqrt(1.0 - phi * phi) / math.sqrt(1.0 - aim * aim) * aim - phi
+            if self.fixed_target is None:
+                table[place] = target + self.beta * (phi - target)
+        self.visited.add_(len(visits))
+        self.corrected.add_(len(amounts))
+        return pair.weights(amounts)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import mtlbench
-from mtlbench.engine.visiting import Visits, unit_rows
+from mtlbench.engine.visiting import Pair, Visits, unit_rows
 
 
 @mtlbench.register_method("pcgrad", paper="Yu et al., NeurIPS 2020, arXiv:2001.06782")
@@ -42,6 +42,9 @@ class PCGrad(mtlbench.GramianWeighting):
 
     def weigh_treated(self, gramian: Tensor, losses: Tensor, rows: Sequence[int]) -> Tensor:
         """The same for the treated objectives alone, which visit all the others."""
+        if Pair.is_all(gramian):
+            pair = Pair(gramian)
+            return pair.weights({row: -min(pair.cosines[row], 0.0) for row in rows})
         cosines, norms = unit_rows(gramian.numpy())
         visits = Visits(cosines, self.generator, self.shuffle, rows)
         for visit in visits:

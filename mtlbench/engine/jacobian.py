@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -21,12 +22,14 @@ _EXACT_ENTRIES = 1 << 16
 # that without it the same column of all rows falls into the same few cache and TLB sets; that costs up to a half
 # from 16 rows on.
 _STAGGER = 4096 + 64
-# Columns of an inner product of two rows: they stay in the cache for all three products, and are summed in many lanes,
-# so that no float32 sum is longer than in a block.
+# Up to so many columns the Gramian of two rows is three inner products: the rows stay in the cache for all of them, and
+# are summed in many lanes, so that no float32 sum is longer than in a block.
 _COLUMNS_OF_TWO = 1 << 17
-# Above so many entries a batch of blocks, which several threads share, is combined faster than the whole, to the same
-# bits.
-_ALONE_ENTRIES = 1 << 20
+# Columns per block, at most, where there is one group, to combine rows or to multiply two of them: a block of two rows
+# then fits the first cache, which saves up to a third where the whole fits none.
+_NARROW = 1024
+# Up to so many entries one product of a matrix and a vector combines faster than a batch of blocks, to the same bits.
+_WHOLE_ENTRIES = 1 << 18
 # Entries of a temporary of a batched product.
 _TEMPORARY_ENTRIES = 1 << 19
 
@@ -57,6 +60,7 @@ class Jacobian:
         self.dtype = dtype or wide
         sizes = [sum(p.numel() for p in group) for group in groups]
         self.block = _block_size(sizes)
+        self._narrow = self.block if len(groups) > 1 else min(self.block, _NARROW)
         blocks = [-(-size // self.block) for size in sizes]
         bounds = [0, *torch.tensor(blocks).cumsum(0).tolist()]
         self.groups = len(groups)
@@ -71,6 +75,7 @@ class Jacobian:
         self._buffer = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
         self._rows: list[list[Tensor]] = []
         self._update = torch.zeros(self.width, dtype=wide, device=self.device)
+        self._update_row = self._update.view(1, -1)
         self._update_views = self._views(self._update)
         self._row = 0
         self._reached: list[bool] = []
@@ -130,21 +135,13 @@ class Jacobian:
             if parameters is not None:
                 return self._gramian_of(rows, parameters)
             exact = rows * self.width <= _EXACT_ENTRIES
-            if self.groups == 1 and exact:
-                blocks = self._blocks(rows).double()
-                total = torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, keepdim=True)
-                return (total + total.transpose(1, 2)) / 2
-            if self._is_plain and rows == 2 and self.device.type == "cpu":
-                return self._gramian_of_two()
+            if self.groups == 1:
+                return self._gramian_of_all(rows, exact)
             total = torch.zeros(self.groups, rows, rows, dtype=torch.float64, device=self.device)
-            for first, columns in self._chunks(rows, exact):
-                partial = torch.bmm(columns, columns.transpose(1, 2))
-                if self.groups == 1:
-                    total[0] += partial.sum(0, dtype=torch.float64)
-                else:
-                    owners = self._group_of_block[first : first + len(partial)]
-                    total.index_add_(0, owners, partial.double())
-            return (total + total.transpose(1, 2)) / 2
+            for first, columns in self._chunks(rows, self.block, exact):
+                partial = torch.bmm(columns, columns.transpose(1, 2)).double()
+                total.index_add_(0, self._group_of_block[first : first + len(partial)], partial)
+            return _symmetric(total)
 
     def row_sums(self, rows: int) -> Tensor:
         """(rows,) float64 sums of the entries of each row: finite only if every entry is."""
@@ -157,24 +154,26 @@ class Jacobian:
             weights: (groups, rows), or (1, rows) for the same weights in every group.
         """
         keep = self._take_up_existing()
-        alone = weights.shape[1] * self.width <= _ALONE_ENTRIES or torch.get_num_threads() == 1
-        if self._is_plain and not keep and alone:
-            with _full_precision(self.device):
-                torch.mv(self._buffer[: weights.shape[1]].t(), weights[0].to(self._update.dtype), out=self._update)
-            self._hand_out()
-            return
-        spread = weights.to(self._update.dtype).expand(self.groups, -1)[self._group_of_block].unsqueeze(1)
-        rows = weights.shape[1]
-        target = self._update.view(-1, 1, self.block)
+        weights = weights.type_as(self._update)
+        whole = self.groups == 1 and self.dtype == self._update.dtype and not keep
         with _full_precision(self.device):
-            for first, columns in self._chunks(rows, False):
-                out = target[first : first + len(columns)]
-                share = spread[first : first + len(columns)]
-                if keep:
-                    torch.baddbmm(out, share, columns.to(self._update.dtype), out=out)
-                else:
-                    torch.bmm(share, columns.to(self._update.dtype), out=out)
+            if whole and weights.shape[1] * self.width <= _WHOLE_ENTRIES:
+                torch.mm(weights, self._matrix(weights.shape[1]), out=self._update_row)
+            else:
+                self._combine_blocks(weights, keep)
         self._hand_out()
+
+    def _combine_blocks(self, weights: Tensor, keep: bool) -> None:
+        rows = weights.shape[1]
+        target = self._update.view(-1, 1, self._narrow)
+        shares = weights[self._group_of_block] if len(weights) > 1 else weights.expand(len(target), rows)
+        for first, columns in self._chunks(rows, self._narrow, False):
+            out = target[first : first + len(columns)]
+            share = shares[first : first + len(columns)].unsqueeze(1)
+            if keep:
+                torch.baddbmm(out, share, columns, out=out)
+            else:
+                torch.bmm(share, columns, out=out)
 
     def add(self, updates: Sequence[Tensor]) -> None:
         """Add one update per group, (P_g,) each, to `.grad`."""
@@ -222,14 +221,14 @@ class Jacobian:
             view.copy_(dense)
         self._reached[index] = True
 
-    def _blocks(self, rows: int) -> Tensor:
-        """(blocks, rows, block): a view."""
-        return self._buffer[:rows].view(rows, -1, self.block).transpose(0, 1)
+    def _matrix(self, rows: int) -> Tensor:
+        """(rows, width): a view."""
+        return self._buffer if rows == len(self._buffer) else self._buffer[:rows]
 
-    def _chunks(self, rows: int, exact: bool) -> Iterator[tuple[int, Tensor]]:
+    def _chunks(self, rows: int, block: int, exact: bool) -> Iterator[tuple[int, Tensor]]:
         """Blocks of columns as (blocks, rows, block) batches, as many as a temporary may hold."""
-        blocks = self._blocks(rows)
-        converted = rows * self.block if exact or self.dtype != self._update.dtype else 0
+        blocks = self._matrix(rows).view(rows, -1, block).transpose(0, 1)
+        converted = rows * block if exact or self.dtype != self._update.dtype else 0
         size = max(1, _TEMPORARY_ENTRIES // max(rows * rows, converted))
         for first in range(0, len(blocks), size):
             chunk = blocks[first : first + size]
@@ -239,20 +238,18 @@ class Jacobian:
                 chunk = chunk.to(self._update.dtype)
             yield first, chunk
 
-    @property
-    def _is_plain(self) -> bool:
-        """Whether products need neither blocks nor conversion: one group, rows as wide as the update."""
-        return self.groups == 1 and self.dtype == self._update.dtype
-
-    def _gramian_of_two(self) -> Tensor:
-        """That of two rows by inner products, for which matrix products are made too wide: (1, 2, 2) float64."""
-        first = between = second = 0.0
-        for start in range(0, self.width, _COLUMNS_OF_TWO):
-            x, y = (row[start : start + _COLUMNS_OF_TWO] for row in self._buffer[:2])
-            first += torch.dot(x, x).item()
-            between += torch.dot(x, y).item()
-            second += torch.dot(y, y).item()
-        return torch.tensor([[[first, between], [between, second]]], dtype=torch.float64)
+    def _gramian_of_all(self, rows: int, exact: bool) -> Tensor:
+        """That of a single group, (1, rows, rows), by whatever is fastest."""
+        matrix = self._matrix(rows).double() if exact else self._matrix(rows)
+        two = rows == 2 and self.device.type == "cpu"
+        if two and self.width <= _COLUMNS_OF_TWO and matrix.dtype in (torch.float32, torch.float64):
+            return _gramian_of_two(matrix)
+        if exact:
+            return _symmetric(torch.mm(matrix, matrix.t())[None])
+        block = self._narrow if two else self.block
+        batches = (torch.bmm(columns, columns.transpose(1, 2)) for _, columns in self._chunks(rows, block, exact))
+        sums = [batch.sum(0, keepdim=True, dtype=torch.float64) for batch in batches]
+        return _symmetric(sum(sums[1:], start=sums[0]))
 
     def _gramian_of(self, rows: int, parameters: Sequence[Parameter]) -> Tensor:
         wanted = {id(p) for p in parameters}
@@ -291,6 +288,18 @@ def _block_size(sizes: Sequence[int]) -> int:
 def _offsets(group: Sequence[Parameter]) -> list[int]:
     ends = torch.tensor([0, *(p.numel() for p in group)]).cumsum(0).tolist()
     return [start for start, _ in pairwise(ends)]
+
+
+def _gramian_of_two(matrix: Tensor) -> Tensor:
+    """That of (2, P) by inner products, for which matrix products are made too wide: (1, 2, 2) float64."""
+    x, y = matrix
+    first, between, second = torch.dot(x, x).item(), torch.dot(x, y).item(), torch.dot(y, y).item()
+    return torch.from_numpy(np.array([[[first, between], [between, second]]]))
+
+
+def _symmetric(tables: Tensor) -> Tensor:
+    """The (groups, rows, rows) `tables` without what rounding made unequal."""
+    return torch.add(tables, tables.transpose(1, 2)).mul_(0.5)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:

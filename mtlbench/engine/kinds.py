@@ -345,12 +345,14 @@ class JacobianAggregator(Method):
 
 
 def _is_on_host(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float64
+    return tensor.is_cpu and tensor.dtype == torch.float64
 
 
 def _on_host(tensor: Tensor) -> Tensor:
     """Detached, on the CPU and in float64."""
-    return tensor.detach() if _is_on_host(tensor) else tensor.detach().to("cpu", torch.float64)
+    if _is_on_host(tensor):
+        return tensor.detach() if tensor.requires_grad else tensor
+    return tensor.detach().to("cpu", torch.float64)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -8,12 +8,14 @@ and the Gramian, whatever the number of parameters.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -134,9 +136,46 @@ class Visits:
 
     def weights(self, norms: Array) -> Array:
         """(G, K) weights of the original rows in the sum of working copies and untreated gradients, at full length."""
-        summed = (norms[:, None, :] @ self._coefficients.reshape(self._shape))[:, 0, :]
+        # Not a matrix product, which rounds as the processor's library does.
+        summed = np.einsum("gi,gij->gj", norms, self._coefficients.reshape(self._shape))
         scaled = summed * _inverse(norms)
         return scaled if norms.all() else np.where(norms > 0, scaled, 1.0)
+
+
+class Pair:
+    """Two objectives in one group: each has one other to visit, whatever is drawn.
+
+    This is what `unit_rows` and `Visits` are for that case, in plain numbers instead of arrays of one or two. The
+    operations and their order are the same, and so are the bits.
+
+    Args:
+        gramian: (1, 2, 2) float64 on the CPU.
+    """
+
+    cosines: tuple[float, float]
+    """Of the first gradient with the second and of the second with the first, which differ by rounding at most."""
+    moving: bool
+    """Whether neither gradient is zero."""
+
+    def __init__(self, gramian: Tensor) -> None:
+        (((first, between), (back, second)),) = gramian.tolist()
+        a, b = math.sqrt(max(first, 0.0)), math.sqrt(max(second, 0.0))
+        u, v = 1.0 / a if a else 0.0, 1.0 / b if b else 0.0
+        self.cosines = max(min(between * u * v, 1.0), -1.0), max(min(back * v * u, 1.0), -1.0)
+        self.moving = a > 0 and b > 0
+        self._norms, self._inverses = (a, b), (u, v)
+
+    @staticmethod
+    def is_all(gramian: Tensor) -> bool:
+        """Whether a (G, K, K) Gramian is that of two objectives in one group."""
+        return gramian.shape == (1, 2, 2)
+
+    def weights(self, amounts: Mapping[int, float]) -> Tensor:
+        """(1, 2) weights of the original rows, where unit gradient i gains `amounts[i]` times the other, if given."""
+        (a, b), (u, v) = self._norms, self._inverses
+        first = (a + b * amounts.get(1, 0.0)) * u if a else 1.0
+        second = (a * amounts.get(0, 0.0) + b) * v if b else 1.0
+        return torch.from_numpy(np.array([[first, second]]))
 
 
 def _plan(orders: Index, treated: tuple[int, ...]) -> Plan:

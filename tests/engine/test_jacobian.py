@@ -101,6 +101,23 @@ def test_a_large_float32_gramian_is_within_rounding_of_the_exact_one():
         assert torch.equal(table, table.T)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("width", [20_000, 32_769, 300_000])  # in float64, in blocks, and in more than one batch
+def test_one_large_group_is_multiplied_and_combined_within_rounding_of_float32(rows, width):
+    jacobian = Jacobian([parameters((width - 5,), (5,))])
+    gradients = random_rows(jacobian, rows)
+    columns = flat(gradients, jacobian.parameters, jacobian.parameters)
+    scale = torch.outer(columns.norm(dim=1), columns.norm(dim=1))
+    (table,) = jacobian.gramian(rows)
+    assert ((table - columns @ columns.T).abs() <= 1e-6 * scale).all()
+    assert torch.equal(table, table.T)
+    weights = torch.randn(1, rows, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for times in (1, 2):  # the second time onto what is there
+        jacobian.combine(weights)
+        found = torch.cat([p.grad.double().flatten() for p in jacobian.parameters])
+        torch.testing.assert_close(found, times * (weights[0] @ columns), rtol=1e-5, atol=1e-6)
+
+
 def test_products_of_a_bfloat16_buffer_are_not_taken_in_bfloat16():
     jacobian = large(buffer=torch.bfloat16)
     gradients = [[g.bfloat16() for g in row] for row in random_rows(jacobian, 5)]

@@ -11,7 +11,7 @@ from oracles import assert_updates_equal, gramian, orders_about_to_be_drawn, ran
 from scipy import stats
 
 import mtlbench
-from mtlbench.engine.visiting import unit_rows, visiting_orders
+from mtlbench.engine.visiting import Pair, unit_rows, visiting_orders
 from mtlbench.errors import UsageError
 
 REGRESSION = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]], dtype=torch.float64)
@@ -453,3 +453,69 @@ def test_a_similarity_between_the_ceiling_and_a_target_above_it_is_not_lowered()
     before = method.corrected.item()
     assert method.weights(gramian(pair(0.99995))).tolist() == [1.0, 1.0]
     assert method.corrected.item() == before
+
+
+# --- two objectives in one group, in plain numbers ---------------------------------------------------------------
+
+
+def hard_tables(rng):
+    """(1, 2, 2) Gramians: random, with zero rows, parallel, opposite, orthogonal, and not quite symmetric."""
+    for _ in range(400):
+        rows = rng.standard_normal((2, 3)) * 10.0 ** rng.integers(-12, 12, size=(2, 1))
+        corner = rng.integers(8)
+        if corner == 0:
+            rows[rng.integers(2)] = 0.0
+        elif corner == 1:
+            rows[1] = rng.choice([-3.0, -1.0, 1.0, 0.3]) * rows[0]
+        elif corner == 2:
+            rows[1] = np.cross(rows[0], rows[1])
+        elif corner == 3:
+            rows[:] = 0.0
+        table = rows @ rows.T
+        if corner == 4:
+            table[0, 1] *= 1 + 1e-15
+        yield torch.from_numpy(table[None])
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"),
+    [
+        ("pcgrad", {}),
+        ("gradvac", {}),
+        ("gradvac", {"beta": 1.0}),  # targets of 1, which count as 0.9999
+        ("gradvac", {"target": -1.0}),
+        ("gradvac", {"target": 0.9999}),
+    ],
+)
+def test_two_objectives_in_one_group_have_the_bits_of_the_arrays_that_serve_more(name, hyper, monkeypatch):
+    rng = np.random.default_rng(12)
+    plain, arrays = mtlbench.method(name, **hyper), mtlbench.method(name, **hyper)
+    for method in (plain, arrays):
+        method.begin(3, 1)  # of which two are there
+    for step, table in enumerate(hard_tables(rng)):
+        present = rng.permutation(3)[:2].tolist()
+        treated = [None, None, present, present[:1], present[1:], []][rng.integers(6)]
+        found = plain.weights(table, present=present, treated=treated)
+        with monkeypatch.context() as patched:
+            patched.setattr(Pair, "is_all", lambda gramian: False)
+            expected = arrays.weights(table, present=present, treated=treated)
+        assert torch.equal(found, expected)
+        state, other = plain.state_dict(), arrays.state_dict()
+        for key in ("target", "visited", "corrected"):
+            assert name == "pcgrad" or torch.equal(state[key], other[key])
+        if step % 50 == 49:
+            plain = mtlbench.method(name, **hyper)
+            plain.load_state_dict(state)
+
+
+def test_the_state_of_two_objectives_is_kept_in_the_buffers_themselves():
+    method = mtlbench.method("gradvac", beta=0.5)
+    method.weights(gramian(pair(-0.6)))
+    saved = {key: value.clone() for key, value in method.state_dict().items() if isinstance(value, torch.Tensor)}
+    assert saved["target"][0, 0, 1].item() == pytest.approx(-0.3)
+    assert (saved["visited"].item(), saved["corrected"].item()) == (2, 2)
+    method.regroup([0, None])
+    assert torch.equal(method.target[0], saved["target"][0])
+    assert (method.target[1] == 0).all()
+    method.weights(gramian(pair(0.2)).expand(2, 2, 2))
+    assert method.visited.item() == 6
