@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -177,13 +178,13 @@ def _require_finite_gradients(method: LossWeighting | GramianWeighting, shared: 
     if not gradients:
         return
     values = [g._values() if g.is_sparse else g for g in gradients.values()]
-    # A sum is finite only if every entry is, and in float64 no sum of finite float32 is infinite; a norm takes longer.
-    sums = [
-        torch.view_as_real(g).sum(dtype=torch.float64) if g.is_complex() else g.sum(dtype=torch.float64) for g in values
-    ]
-    if bool(torch.isfinite(torch.stack(sums)).all()):
+    # A sum is finite only if every entry is; where finite entries have an infinite sum, each one is looked at.
+    sums = [torch.view_as_real(g).sum() if g.is_complex() else g.sum() for g in values]
+    if math.isfinite(torch.stack(sums).sum().item()):
         return
-    name = next(name for name, g in gradients.items() if not bool(torch.isfinite(g.to_dense()).all()))
+    name = next((name for name, g in gradients.items() if not bool(torch.isfinite(g.to_dense()).all())), None)
+    if name is None:
+        return
     raise Diverged(
         f"{method.name}: the gradient of the weighted losses by {name} is not finite; lower the learning rate or check "
         "the data."

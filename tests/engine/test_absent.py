@@ -137,6 +137,25 @@ def test_a_loss_method_names_the_parameter_whose_gradient_is_not_finite():
         backward(losses)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_finite_gradients_whose_sum_is_infinite_are_no_divergence(dtype):
+    shared = nn.Linear(4, 2, bias=False, dtype=dtype)
+    slope = torch.full((2, 4), 0.9 * torch.finfo(dtype).max, dtype=dtype)
+    backward = mtlbench.Backward(mtlbench.method("uniform"), shared)
+    with torch.no_grad():
+        shared.weight.zero_()
+    backward([(shared.weight * slope).sum(), 0 * shared.weight.sum()])
+    assert torch.equal(shared.weight.grad, slope)
+
+
+def test_infinite_gradients_of_opposite_sign_in_two_parameters_do_not_hide_each_other():
+    model = Model()
+    for p, sign in zip(list(model.shared.parameters())[:2], (1, -1), strict=True):
+        p.register_hook(lambda g, sign=sign: torch.full_like(g, sign * torch.inf))
+    with pytest.raises(mtlbench.Diverged, match="uniform: the gradient of the weighted losses"):
+        mtlbench.Backward(mtlbench.method("uniform"), model.shared)(model.losses(X, range(4)))
+
+
 def test_the_parameters_of_a_loss_method_get_no_gradient_from_a_step_that_fails():
     class Learnt(mtlbench.LossWeighting):
         def __init__(self):
