@@ -18,6 +18,9 @@ Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", m
 """Of a variant or protocol: a folder of results is called by it."""
 
 
+Metrics = Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
+
+
 class Variant(Strict):
     """A task on one data source and scale."""
 
@@ -30,6 +33,23 @@ class Variant(Strict):
     """What a lone method is compared with: a method that is trained too, at the same seeds, unless it is asked for."""
 
 
+class OverallScore(Strict):
+    """A score over several variants, which a table shows beside those of the variants."""
+
+    title: str
+    about: str = ""
+    """What else must be said of it, in a sentence."""
+    alike: tuple[str, ...] = ()
+    """Keys of the protocol, such as `options.encoder`, of which one score has one value."""
+    groups: Annotated[dict[str, dict[str, Metrics]], pydantic.Field(min_length=1)]
+    """Group -> variant -> the metrics that its score is the mean of."""
+
+    @property
+    def variants(self) -> dict[str, Metrics]:
+        """Variant -> its metrics, over all groups."""
+        return {variant: metrics for members in self.groups.values() for variant, metrics in members.items()}
+
+
 class TaskData(Strict):
     """The contents of a `protocols.yaml`; the first variant is the default one."""
 
@@ -37,6 +57,8 @@ class TaskData(Strict):
     protocols: dict[Name, Protocol]
     words: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z]\w*$")], str] = pydantic.Field(default_factory=dict)
     """Short words for keys that every protocol has: `direction=en2x` for `protocol.options.direction=en2x`."""
+    scores: dict[Name, OverallScore] = pydantic.Field(default_factory=dict)
+    """Scores over several variants."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -71,6 +93,10 @@ def task_data(task: str) -> TaskData:
                     with_values(protocol, {key: value})
             except UsageError as error:
                 raise UsageError(f"The search space of protocol {name!r} of task {task!r}: {error}") from error
+    for score in data.scores.values():
+        for named in score.variants:
+            if named not in data.variants:
+                raise UsageError(f"{file}: the score {score.title!r} names the unknown variant {named!r}.")
     for word, key in data.words.items():
         for protocol in data.protocols.values():
             try:

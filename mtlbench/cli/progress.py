@@ -168,7 +168,7 @@ class _Lines:
         ended = bool(report.scores) or (position.epoch_ends and not position.evaluates)
         if ended and now - first > _LONG_SECONDS and now - self._last_epoch.get(cell.id, first) > _LINE_SECONDS:
             self._last_epoch[cell.id] = now
-            told = f"epoch {position.epoch} of {cell.protocol.epochs}"
+            told = f"epoch {position.epoch} of {cell.protocol.epochs}" if cell.protocol.trains else "scored"
             told += f", val {_scores(report)}" if report.scores else ""
         elif now - self._last.get(cell.id, first) > _QUIET_SECONDS:
             told = f"step {report.step} of {report.total_steps}"

@@ -43,13 +43,13 @@ def across(boards: Sequence[Leaderboard], options: TableOptions | None = None) -
         if board.delta is not None:
             tasks = kinds.setdefault((_data(board), board.budget, str(board.rule)), {})
             place = board.task, board.variant
-            if place not in tasks or _is_default(board):
+            if place not in tasks or is_default(board):
                 tasks[place] = board
     ordered = sorted(kinds.items(), key=_name)
     return [_across(kind, [*tasks.values()], options) for (kind, _, _), tasks in ordered if len(tasks) > 1]
 
 
-def _is_default(board: Leaderboard) -> bool:
+def is_default(board: Leaderboard) -> bool:
     """Whether the protocol is the variant's own, unchanged: of several, this one stands for the task."""
     try:
         data = task_data(board.task)

@@ -42,7 +42,7 @@ def costs(entries: Sequence[Entry], baseline: Entry | None, values: dict[str, di
         absolute = Column(key, title, False, digits=digits)
         ratio = Column(f"{what}_ratio", f"{what} / {against}", False, suffix="x", about="on the same host")
         columns += [absolute, ratio] if baseline else [absolute]
-        for e in (e for e in entries if e.runs):
+        for e in (e for e in entries if any(measured(run) for run in e.runs)):  # without steps there is no time of one
             values[e.label][absolute.key] = Value(statistics.median(map(measured, e.runs)))
             found = _ratio(e, baseline, measured) if baseline else None
             if found is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mtlbench.tables.across import Across, across
 from mtlbench.tables.entries import is_reference
 from mtlbench.tables.leaderboard import Report, report
 from mtlbench.tables.options import TableOptions
+from mtlbench.tables.overall import overall
 
 FILTERS = ("task", "method", "protocol", "seed", "regime")
 """The words that choose among the cells."""
@@ -30,17 +31,19 @@ class Tables:
 
     report: Report
     across: list[Across]
+    overall: list[Table] = field(default_factory=list)
+    """The scores that tasks declare over several of their variants."""
 
     @property
     def all(self) -> list[Table]:
         """In the order in which they are shown."""
-        return [*(board.table for board in self.report.boards), *(a.table for a in self.across)]
+        return [*(board.table for board in self.report.boards), *(a.table for a in self.across), *self.overall]
 
 
 def make(collection: Collection, options: TableOptions | None = None) -> Tables:
     """All tables of `collection`; raises `UsageError` for options that fit nothing there."""
     made = report(collection, options)
-    return Tables(made, across(made.boards, options))
+    return Tables(made, across(made.boards, options), overall(made.boards, options))
 
 
 def leaderboards(results: str | Path = RESULTS, options: TableOptions | None = None) -> Tables:

@@ -157,6 +157,8 @@ def _selection(contest: Contest) -> list[str]:
 def _bold(contest: Contest) -> str:
     alpha = f"{100 * (1 - contest.options.level):.4g} %"
     tests = "by repetitions of search and seeds" if contest.grid.budget else "tests paired by seed"
+    if _is_untrained(contest):
+        return "Nothing is trained: the model is scored once as it is, so that there is one row."
     if len(contest.methods) < 2:
         return "Nothing is bold: there is no other method to compare with."
     if not any(comparison.can_be_compared(contest.methods)):
@@ -167,7 +169,13 @@ def _bold(contest: Contest) -> str:
     return text
 
 
+def _is_untrained(contest: Contest) -> bool:
+    return all(run.cost.steps == 0 for entry in contest.entries for run in entry.runs)
+
+
 def _delta(contest: Contest) -> list[str]:
+    if contest.reference is None and _is_untrained(contest):
+        return []
     if contest.reference is None:
         how = f"method={holder('reference')} with the same seeds adds it"
         return [f"No Δm: it needs single-task training as its base row; {how}."]

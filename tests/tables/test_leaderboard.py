@@ -860,3 +860,16 @@ def test_noise_that_base_and_method_share_by_seed_is_no_noise_of_delta_m() -> No
         widths.append(found.interval.high - found.interval.low)
     assert widths[0] == pytest.approx(0.0, abs=1e-6)
     assert widths[1] > 10
+
+
+def test_a_model_that_is_only_scored_has_no_time_of_a_step_and_no_advice_on_methods() -> None:
+    made = record(words="protocol.epochs=0", protocol={"epochs": 0})
+    assert made.cost is not None
+    evaluation = made.evaluations[0].model_copy(update={"epoch": 0, "step": 0})
+    cost = made.cost.model_copy(update={"steps": 0, "seconds_per_step": 0.0, "seconds_training": 0.0})
+    scored = made.model_copy(update={"evaluations": (evaluation,), "cost": cost})
+    table = report(Collection([Run.of(scored)])).boards[0].table
+    assert "milliseconds_per_step" not in table.rows[0].values
+    told = "\n".join(note.text for note in table.notes)
+    assert "Nothing is trained: the model is scored once as it is, so that there is one row." in told
+    assert "single_task" not in told
