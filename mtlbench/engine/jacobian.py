@@ -22,8 +22,9 @@ _EXACT_ENTRIES = 1 << 16
 # that without it the same column of all rows falls into the same few cache and TLB sets; that costs up to a half
 # from 16 rows on.
 _STAGGER = 4096 + 64
-# Up to so many columns the Gramian of two rows is three inner products: the rows stay in the cache for all of them, and
-# are summed in many lanes, so that no float32 sum is longer than in a block.
+# Up to so many columns the Gramian of two rows is three inner products, of pieces of so many columns: they stay in the
+# cache for all three, and are summed in many lanes, so that no float32 sum is longer than in a block.
+_LARGEST_OF_TWO = 1 << 20
 _COLUMNS_OF_TWO = 1 << 17
 # Columns per block, at most, where there is one group, to combine rows or to multiply two of them: a block of two rows
 # then fits the first cache, which saves up to a third where the whole fits none.
@@ -242,7 +243,7 @@ class Jacobian:
         """That of a single group, (1, rows, rows), by whatever is fastest."""
         matrix = self._matrix(rows).double() if exact else self._matrix(rows)
         two = rows == 2 and self.device.type == "cpu"
-        if two and self.width <= _COLUMNS_OF_TWO and matrix.dtype in (torch.float32, torch.float64):
+        if two and self.width <= _LARGEST_OF_TWO and matrix.dtype in (torch.float32, torch.float64):
             return _gramian_of_two(matrix)
         if exact:
             return _symmetric(torch.mm(matrix, matrix.t())[None])
@@ -292,8 +293,11 @@ def _offsets(group: Sequence[Parameter]) -> list[int]:
 
 def _gramian_of_two(matrix: Tensor) -> Tensor:
     """That of (2, P) by inner products, for which matrix products are made too wide: (1, 2, 2) float64."""
-    x, y = matrix
-    first, between, second = torch.dot(x, x).item(), torch.dot(x, y).item(), torch.dot(y, y).item()
+    first = between = second = 0.0
+    for x, y in [matrix] if matrix.shape[1] <= _COLUMNS_OF_TWO else matrix.split(_COLUMNS_OF_TWO, 1):
+        first += torch.dot(x, x).item()
+        between += torch.dot(x, y).item()
+        second += torch.dot(y, y).item()
     return torch.from_numpy(np.array([[[first, between], [between, second]]]))
 
 

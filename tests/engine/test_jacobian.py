@@ -102,7 +102,7 @@ def test_a_large_float32_gramian_is_within_rounding_of_the_exact_one():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-@pytest.mark.parametrize("width", [20_000, 32_769, 300_000])  # in float64, in blocks, and in more than one batch
+@pytest.mark.parametrize("width", [20_000, 32_769, 300_000, 1_100_000])  # in float64, in pieces, in blocks
 def test_one_large_group_is_multiplied_and_combined_within_rounding_of_float32(rows, width):
     jacobian = Jacobian([parameters((width - 5,), (5,))])
     gradients = random_rows(jacobian, rows)
