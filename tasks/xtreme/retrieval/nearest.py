@@ -32,32 +32,47 @@ class Best(NamedTuple):
     candidates: NDArray[np.int64]
 
 
-def nearest(queries: Tensor, candidates: Tensor, k: int, device: torch.device | None = None) -> Neighbours:
-    """The nearest candidates of each query.
+def nearest(x: Tensor, y: Tensor, k: int, device: torch.device | None = None) -> tuple[Neighbours, Neighbours]:
+    """The nearest rows of `y` to each row of `x`, and the other way round, from one pass over all cosines.
 
     Args:
-        queries: (n, width) rows of length 1.
-        candidates: (m, width) rows of length 1.
-        k: how many, at most m.
-        device: where the cosines are computed; where the queries are unless given.
+        x: (n, width) rows of length 1.
+        y: (m, width) rows of length 1.
+        k: how many, at most as many as there are.
+        device: where the cosines are computed; where `x` is unless given.
     """
-    device = device or queries.device
-    k = min(k, len(candidates))
-    found = []
-    for rows in queries.split(QUERIES):
-        block = rows.to(device)
-        cosines = torch.empty(len(rows), 0, device=device)
-        places = torch.empty(len(rows), 0, dtype=torch.int64, device=device)
-        for start in range(0, len(candidates), CANDIDATES):
-            those = candidates[start : start + CANDIDATES].to(device)
-            top = (block @ those.T).topk(min(k, len(those)), dim=1)
-            cosines = torch.cat([cosines, top.values], 1)
-            places = torch.cat([places, top.indices + start], 1)
-            kept = cosines.topk(min(k, cosines.shape[1]), dim=1)
-            cosines, places = kept.values, places.gather(1, kept.indices)
-        found.append((cosines.cpu(), places.cpu()))
-    cosines, places = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Neighbours(cosines, places)
+    device = device or x.device
+    backward = _nothing(len(y), min(k, len(x)), device)
+    found: list[Neighbours] = []
+    for first in range(0, len(x), QUERIES):
+        rows = x[first : first + QUERIES].to(device)
+        forward = _nothing(len(rows), min(k, len(y)), device)
+        for start in range(0, len(y), CANDIDATES):
+            cosines = rows @ y[start : start + CANDIDATES].to(device).T
+            part = slice(start, start + cosines.shape[1])
+            forward = _merged(forward, cosines, start)
+            merged = _merged(Neighbours(backward.cosines[part], backward.candidates[part]), cosines.T, first)
+            backward.cosines[part], backward.candidates[part] = merged
+        found.append(Neighbours(forward.cosines.cpu(), forward.candidates.cpu()))
+    forward = Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return forward, Neighbours(backward.cosines.cpu(), backward.candidates.cpu())
+
+
+def _nothing(rows: int, k: int, device: torch.device) -> Neighbours:
+    """Worse than any that is found."""
+    return Neighbours(
+        torch.full((rows, k), -torch.inf, device=device), torch.zeros(rows, k, dtype=torch.int64, device=device)
+    )
+
+
+def _merged(known: Neighbours, cosines: Tensor, first: int) -> Neighbours:
+    """The best of those that are known and of a block (rows, candidates) whose first candidate has that number."""
+    k = known.cosines.shape[1]
+    top = cosines.topk(min(k, cosines.shape[1]), dim=1)
+    values = torch.cat([known.cosines, top.values], 1)
+    places = torch.cat([known.candidates, top.indices + first], 1)
+    kept = values.topk(k, dim=1)
+    return Neighbours(kept.values, places.gather(1, kept.indices))
 
 
 def best(x: Tensor, y: Tensor, margin: bool, device: torch.device | None = None) -> tuple[Best, Best]:
@@ -73,7 +88,7 @@ def best(x: Tensor, y: Tensor, margin: bool, device: torch.device | None = None)
         device: see `nearest`.
     """
     k = NEIGHBOURS if margin else 1
-    forward, backward = nearest(x, y, k, device), nearest(y, x, k, device)
+    forward, backward = nearest(x, y, k, device)
     if not margin:
         return _first(forward), _first(backward)
     means = forward.cosines.double().mean(1), backward.cosines.double().mean(1)
