@@ -357,3 +357,6 @@ def test_a_run_with_tiny_leaves_a_record_with_errors_of_accuracy(root, tmp_path,
     record = train(text, tmp_path / "run", data_root=root)
     assert record.facts["encoder"]["name"] == "tiny"
     assert record.facts["baselines"]["de"]["label"]["accuracy"] == pytest.approx(100 / 3)
+    found = record.evaluations[-1].sampling["test"]["de"]["accuracy"]
+    assert found.count == record.facts["pairs"]["de"]["test"] / 3
+    assert found.error is not None
