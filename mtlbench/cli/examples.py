@@ -152,6 +152,9 @@ Nothing is trained. Exit code: 0 everything holds, 1 something fails.""",
   mtlbench bench nmt length=40 beams=4 threads=1
       the benchmark of a task: greedy decoding and beam search, the decoder's
       cache against none
+  mtlbench bench xtreme K=8 method=gradvac threads=1
+      fine-tuning on tagged sentences: subwords per second against a plain loop
+      of transformers on the same batches, and against uniform
 
 keys of combination and steps
   method=NAMES device=cpu|cuda repeats=N threads=N memory=yes|no torchjd=yes|no
@@ -164,6 +167,9 @@ keys of steps
 keys of nmt
   size=tiny|small|base|big length=N beams=N sentences=N vocabulary=N
   device=cpu|cuda repeats=N threads=N memory=yes|no
+keys of xtreme
+  variant=families-pos|udpos|panx encoder=NAME K=8 sentences=8 method=NAMES
+  granularity=NAME device=cpu|cuda repeats=N threads=N
 
 Subjects take turns within every repeat; ratios are medians over repeats
 (quartiles in parentheses).""",

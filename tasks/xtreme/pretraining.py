@@ -168,23 +168,25 @@ def _tokenizer(sentences: Sequence[Sequence[str]], vocabulary: int) -> PreTraine
     """BERT's tokeniser, cased, with the pieces that SentencePiece's byte-pair encoding finds in the text.
 
     The trainers of the library `tokenizers` break ties by the order of a hash table, so that two runs learn different
-    vocabularies; SentencePiece learns the same one. Every character of the text is a subword, at the beginning of a
-    word and inside, so that no word of the text is unknown.
+    vocabularies; SentencePiece learns the same one. Every character of the text is a subword at the beginning of a
+    word and, but for Chinese ones, which are always words of their own, inside, so that no word of the text is unknown.
     """
     normalizer, splitter = BertNormalizer(lowercase=False, strip_accents=False), BertPreTokenizer()
     words: dict[str, list[str]] = {word: [] for sentence in sentences for word in sentence}
     for word in words:
         words[word] = [part for part, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word))]
     parts = [[part for word in sentence for part in words[word]] for sentence in sentences]
-    alphabet = sorted({character for found in words.values() for part in found for character in part})
-    pieces = [*(f"[{kind}]" for kind in SPECIAL), *alphabet, *(f"##{character}" for character in alphabet)]
+    known = {part for found in words.values() for part in found}
+    first = sorted({character for part in known for character in part})
+    inside = sorted({character for part in known if len(part) > 1 for character in part})
+    pieces = [*(f"[{kind}]" for kind in SPECIAL), *first, *(f"##{character}" for character in inside)]
     if len(pieces) > vocabulary:
         raise UsageError(
             f"protocol.options.vocabulary={vocabulary} is too small: the characters of the text alone are "
             f"{len(pieces)} subwords."
         )
     if room := vocabulary - len(pieces):
-        pieces += _longer_pieces(parts, room, len(alphabet))
+        pieces += _longer_pieces(parts, room, len(first) + len(inside))
     made = BertWordPieceTokenizer({piece: n for n, piece in enumerate(pieces)}, lowercase=False, strip_accents=False)
     names = {f"{kind.lower()}_token": f"[{kind}]" for kind in SPECIAL}
     return PreTrainedTokenizerFast(tokenizer_object=made._tokenizer, **names)
@@ -197,7 +199,7 @@ def _longer_pieces(parts: Sequence[Sequence[str]], room: int, characters: int) -
         sentence_iterator=(" ".join(part for part in found if BOUNDARY not in part) for found in parts),
         model_writer=model,
         model_type="bpe",
-        vocab_size=room + 2 * characters + 2,  # more than can be used: single characters and markers do not count
+        vocab_size=room + characters + 2,  # more than can be used: single characters and markers do not count
         hard_vocab_limit=False,
         character_coverage=1.0,
         normalization_rule_name="identity",
