@@ -74,9 +74,9 @@ def wordpiece(characters: str) -> Encoder:
     return Encoder(Path(), "characters", tokenizer, "", separators=1, kinds=True)
 
 
-def unigram(characters: str) -> Encoder:
+def unigram(characters: str, *longer: str) -> Encoder:
     """A tokeniser of XLM-R's class with characters as pieces: NFKC, and a boundary in the place of each space."""
-    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((x, -1.0) for x in longer)]
     known = sorted({one for x in characters for one in normalizers.NFKC().normalize_str(x)} - {"▁", " "})
     made = Tokenizer(models.Unigram([*pieces, *((x, -3.0) for x in known), ("<mask>", 0.0)], unk_id=3))
     made.normalizer = normalizers.NFKC()
