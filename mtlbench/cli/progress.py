@@ -61,9 +61,9 @@ class Reporter:
             case Warned():
                 warn(self._console, [event.message])
             case Noticed():
-                self._say(f"[dim]note      {safe(event.message)}[/]")
+                self.say(f"[dim]note      {safe(event.message)}[/]")
             case Waiting():
-                self._say(f"waiting   {name}: another process is training it")
+                self.say(f"waiting   {name}: another process is training it")
             case Started() | Resumed():
                 self._start(event, name)
             case Progressed():
@@ -71,9 +71,9 @@ class Reporter:
 
     def _start(self, event: Started | Resumed, name: str) -> None:
         if isinstance(event, Resumed):
-            self._say(f"resuming  {name}")
+            self.say(f"resuming  {name}")
         elif not self._bars:
-            self._say(f"training  {name}")
+            self.say(f"training  {name}")
         if self._bars:
             self._bars.start(event.cell, name)
 
@@ -81,17 +81,24 @@ class Reporter:
         if self._bars:
             self._bars.advance(event.cell, event.progress)
         elif told := self._lines.due(event.cell, event.progress):
-            self._say(f"          {name}: {told}")
+            self.say(f"          {name}: {told}")
 
     def _end(self, outcome: Outcome, name: str) -> None:
         self._done += 1
         reason = f": {safe(outcome.reason)}" if outcome.reason else ""
         text = f"[{_COLOURS.get(outcome.status, 'red')}]{outcome.status:9}[/] {name}{reason}"
-        self._say(f"{text} [dim]({self._done}/{self._cells})[/]", always=outcome.status not in _COLOURS)
+        self.say(f"{text} [dim]({self._done}/{self._cells})[/]", always=outcome.status not in _COLOURS)
         if self._bars:
             self._bars.end(outcome.cell, self._done)
 
-    def _say(self, text: str, always: bool = False) -> None:
+    def prepare(self, done: int, total: int, told: str) -> bool:
+        """Show how far something is that comes before training; False where there are no bars."""
+        if self._bars:
+            self._bars.prepare(done, total, told)
+        return self._bars is not None
+
+    def say(self, text: str, always: bool = False) -> None:
+        """A line, with markup; where `quiet`, only one that is always told."""
         if always or not self._quiet:
             self._console.print(text, highlight=False, soft_wrap=True)
 
@@ -113,6 +120,15 @@ class _Bars:
         self._bars: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
         self._scores: dict[str, str] = {}
+        self._preparing: TaskID | None = None
+
+    def prepare(self, done: int, total: int, told: str) -> None:
+        if self._preparing is None:
+            self._preparing = self.progress.add_task("", total=total, told=told)
+        self.progress.update(self._preparing, completed=done, total=total, told=told)
+        if done >= total:
+            self.progress.remove_task(self._preparing)
+            self._preparing = None
 
     def start(self, cell: Cell, name: str) -> None:
         self._bars[cell.id] = self.progress.add_task(name, total=None, told="loading torch, data and model")

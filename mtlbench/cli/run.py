@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if request.added and not options.quiet:
         names = ", ".join(dict.fromkeys(cell.method for cell in request.added))
         console.print(f"Compared with {safe(names)}, which is trained too; against=none leaves it out.")
-    with Reporter(console, request.total, options.quiet) as reporter, preparation_told(console, options.quiet):
+    with Reporter(console, request.total, options.quiet) as reporter, preparation_told(reporter, options.quiet):
         try:
             outcomes = launch(request, reporter, options.retry)
         except Stopped as stopped:

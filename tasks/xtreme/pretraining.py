@@ -56,7 +56,7 @@ WEIGHT_DECAY = 0.01
 CLIP = 1.0
 DONE = "sha256.json"
 """Written last: the checksums of the files beside it."""
-TELL_SECONDS = 10.0
+TELL_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -249,6 +249,7 @@ def _pretrain(
             _log.info(
                 "pre-training the encoder: step %d of %d, loss %.2f, %.0f s left",
                 step + 1, o.pretrain_steps, total / counted, left,
+                extra={"progress": (step + 1, o.pretrain_steps)},
             )  # fmt: skip
             total, counted, told = 0.0, 0, now
 

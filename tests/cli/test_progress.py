@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ from rich.console import Console
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import parse
 from mtlbench.cli import progress
+from mtlbench.cli.preparation import preparation_told
 from mtlbench.cli.progress import Reporter
 from mtlbench.running.events import Ended, Outcome, Progressed, Resumed, Started, Warned
 from mtlbench.running.reports import Progress
@@ -176,3 +178,28 @@ def test_on_a_terminal_a_run_shows_bars_with_time_left(tiny: Path, tmp_path: Pat
     assert "loading torch, data and model" in text
     assert "00:0" in text  # time left
     assert len(files(tmp_path, "record.json")) == 1
+
+
+def told(reporter: Reporter, *steps: int) -> None:
+    with preparation_told(reporter, quiet=False):
+        logger = logging.getLogger("mtlbench.tasks.xtreme")
+        logger.info("waiting for another process")
+        for step in steps:
+            logger.info("step %d of 40", step, extra={"progress": (step, 40)})
+
+
+def test_what_comes_before_training_has_a_bar_on_a_terminal_until_it_is_done() -> None:
+    screen = Screen()
+    told(screen.reporter, 10, 30)
+    bar = next(line for line in screen.lines() if "step 30 of 40" in line)
+    assert "30/40" in bar
+    told(screen.reporter, 40)
+    assert not any("of 40" in line for line in screen.lines())
+    assert "waiting for another process" in screen.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_comes_before_training_is_told_in_few_lines_in_a_pipe() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    told(Reporter(console, 2, quiet=False), 1, 2, 3, 40)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines == [f"preparing {text}" for text in ("waiting for another process", "step 1 of 40", "step 40 of 40")]
