@@ -56,6 +56,7 @@ def draw_all(board: Leaderboard) -> dict[str, Figure]:
         figures["scores"] = scores(board)
         if 2 <= len(board.main) <= MOST_OBJECTIVES:
             figures["trade-off"] = trade_off(board)
+    if any(run.cost.steps for entry in board.entries for run in entry.runs):
         figures["learning-curves"] = learning_curves(board)
         figures["score-against-cost"] = score_against_cost(board)
     if any(drawn.was_searched(entry) for entry in board.entries):

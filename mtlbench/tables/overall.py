@@ -205,6 +205,7 @@ def _notes(found: _Sum) -> list[Note]:
     )
     notes = [
         Note(f"Mean over problems of their means over objectives: {metrics}. {score.about}".rstrip()),
+        Note("What each problem was scored on, and under which protocol, stands under its own table."),
         Note(f"{100 * found.options.level:.4g} % intervals from the seeds of all problems; no test."),
     ]
     if absent:

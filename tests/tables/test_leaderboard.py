@@ -20,6 +20,7 @@ from mtlbench.record.reading import cells
 from mtlbench.record.runs import Absent, Collection, Run, collect
 from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
 from mtlbench.rendering.table import Row, Table, Value
+from mtlbench.tables import figures
 from mtlbench.tables.leaderboard import Leaderboard, Report, report
 from mtlbench.tables.making import make, write
 from mtlbench.tables.options import DeltaConvention, TableOptions
@@ -873,3 +874,4 @@ def test_a_model_that_is_only_scored_has_no_time_of_a_step_and_no_advice_on_meth
     told = "\n".join(note.text for note in table.notes)
     assert "Nothing is trained: the model is scored once as it is, so that there is one row." in told
     assert "single_task" not in told
+    assert [*figures.draw_all(report(Collection([Run.of(scored)])).boards[0])] == ["scores", "trade-off"]
