@@ -116,7 +116,7 @@ def _expand(axes: Mapping[str, list[Any]], against: str | None) -> list[Cell]:
 def _require_one(name: str, protocol: Protocol, chosen: Sequence[str], axes: Mapping[str, list[Any]]) -> None:
     """Refuse what would score one model several times, where nothing is trained."""
     baseline = holder("baseline")
-    what = name if protocol.is_of_a_fixed_model else f"{name} with epochs=0"
+    what = name if protocol.is_of_a_fixed_model else f"{name} with protocol.epochs=0"
     if [*chosen] != [baseline]:
         raise UsageError(
             f"{what} trains nothing, so that all methods are the same: ask for method={baseline} and no other."

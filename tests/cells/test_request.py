@@ -446,7 +446,7 @@ def test_the_untrained_model_of_another_task_can_be_scored_on_several_seeds() ->
         ("uniform", 0),
         ("uniform", 1),
     ]
-    with pytest.raises(UsageError, match=f"{name}/all with epochs=0 trains nothing, so that all methods are the same"):
+    with pytest.raises(UsageError, match=rf"{name}/all with protocol\.epochs=0 trains nothing, so that all methods are the same"):
         cells(f"method=gradvac task={name} protocol.epochs=0")
     with pytest.raises(UsageError, match=r"protocol.epochs=-1 is not allowed"):
         cells(f"method=uniform task={name} protocol.epochs=-1")

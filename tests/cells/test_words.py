@@ -56,7 +56,7 @@ CASES = {
     "protocol of another variant": (f"{CELL} protocol=sener2018", ["'sener2018'", "digits"]),
     "protocol key": (f"{CELL} protocol.epoch=1", ["'epoch'", "Did you mean 'epochs'"]),
     "protocol identity": (f"{CELL} protocol.version=7", ["'version'", "epochs"]),
-    "protocol range": (f"{CELL} protocol.epochs=0", ["protocol.epochs=0", "greater than or equal to 1"]),
+    "protocol range": (f"{CELL} protocol.epochs=-1", ["protocol.epochs=-1", "greater than or equal to 0"]),
     "protocol type": (f"{CELL} protocol.epochs=some", ["protocol.epochs=some", "integer"]),
     "protocol choice": (f"{CELL} protocol.optimizer.name=lion", ["optimizer.name=lion", "adamw"]),
     "protocol infinite": (f"{CELL} protocol.optimizer.lr=inf", ["protocol.optimizer.lr=inf", "finite"]),
