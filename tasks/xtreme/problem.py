@@ -109,9 +109,9 @@ class Problem(ABC, Generic[Example]):
     def scores(self, model: nn.Module, split: str, language: int) -> Scores:
         """The scores of a language on a split, of all metrics; the model is in evaluation mode, gradients are off."""
 
+    @abstractmethod
     def predictions(self, model: nn.Module, split: str, language: int) -> str:
         """What is predicted for a language on a split, as a file in XTREME's format for submissions."""
-        raise UsageError(f"xtreme/{self.variant} writes no predictions: leave predictions= out.")
 
     @abstractmethod
     def text(self, example: Example) -> str:
