@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 
 from mtlbench.record.reading import CellState, Unreadable
@@ -74,6 +75,8 @@ class Run:
     """Extra split -> (E, M) scores; NaN where the split lacks the objective or was not scored."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Named groups of objectives."""
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    """Objective -> name -> metric -> what is scored on test without a model, where facts of the task say it."""
     sampling: Mapping[str, Sampled] = field(default_factory=dict)
     """Split -> what is known of the sampling of its (E, M) scores; splits of which nothing is known are left out."""
 
@@ -125,6 +128,7 @@ class Run:
             provenance=record.provenance,
             extra={split: _curves(record.evaluations, split, measures) for split in extra},
             groups=record.groups,
+            baselines=_baselines(record.facts),
             sampling={split: _sampled(record.evaluations, split, measures) for split in sampled},
         )
 
@@ -206,6 +210,16 @@ def _curves(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Me
     none: dict[str, float] = {}
     found = [[scores.get(o, none).get(m, np.nan) for o, m in names] for scores in by_epoch]
     return np.array(found, dtype=np.float64).reshape(len(evaluations), len(measures))
+
+
+def _baselines(facts: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Those of the facts, which are free in form; none where they have another one."""
+    try:
+        return pydantic.TypeAdapter(dict[str, dict[str, dict[str, pydantic.FiniteFloat]]]).validate_python(
+            facts.get("baselines", {}), strict=True
+        )
+    except pydantic.ValidationError:
+        return {}
 
 
 def _sampled(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Measure]) -> Sampled:

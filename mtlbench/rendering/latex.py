@@ -140,7 +140,7 @@ def _header(table: Table) -> list[str]:
 
 def _section(table: Table, section: Section) -> str:
     lines = [_row(table, section, row) for row in section.rows]
-    if section.role == "published":
+    if section.is_apart:
         lines.insert(0, rf"\multicolumn{{{len(table.header())}}}{{@{{}}l}}{{\textit{{{escape(section.title)}}}}} \\")
     return "\n".join(lines)
 

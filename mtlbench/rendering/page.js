@@ -51,17 +51,17 @@ function sortBy(table, header) {
     if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
     return sign * (header.dataset.kind === "text" ? x.localeCompare(y) : Number(x) - Number(y));
   };
-  // Only measured methods change places: the reference stays above them and published rows below.
+  // Only measured methods change places: the reference stays above them and rows that nothing ranks below.
   for (const body of table.querySelectorAll("tbody.method")) body.append(...[...body.rows].sort(compare));
 }
 
 function filterBy(table, input, found) {
   const wanted = input.value.trim().toLowerCase();
-  const rows = [...table.querySelectorAll("tbody.method tr, tbody.published tr[data-label]")];
+  const rows = [...table.querySelectorAll("tbody.method tr, tbody.apart tr[data-label]")];
   for (const row of rows) row.hidden = !row.dataset.label.toLowerCase().includes(wanted);
   const shown = rows.filter((row) => !row.hidden).length;
   found.textContent = wanted ? `${shown} of ${rows.length} rows` : "";
-  for (const title of table.querySelectorAll("tbody.published .title")) {
+  for (const title of table.querySelectorAll("tbody.apart .title")) {
     title.parentElement.hidden = [...title.closest("tbody").rows].slice(1).every((row) => row.hidden);
   }
 }

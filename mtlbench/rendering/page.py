@@ -133,11 +133,12 @@ def _head(table: Table) -> str:
 
 def _section(table: Table, section: Section) -> str:
     rows = [_row(table, section, row) for row in section.rows]
-    if section.role == "published":
+    if section.is_apart:
         rest = f'<td colspan="{len(table.columns) + 1}"></td>'
         rows.insert(0, f'<tr><th scope="rowgroup" class="title">{section.title}</th>{rest}</tr>')
     lines = "\n".join(rows)
-    return f'<tbody class="{section.role}">\n{lines}\n</tbody>\n'
+    kind = f"apart {section.role}" if section.is_apart else section.role
+    return f'<tbody class="{kind}">\n{lines}\n</tbody>\n'
 
 
 def _row(table: Table, section: Section, row: Row) -> str:

@@ -37,7 +37,7 @@ def _markdown(table: Table) -> str:
     lines = [f"### {escape_markdown(table.heading)}", "", _bars(header)]
     lines.append(_bars(["---", *["---:"] * (len(header) - 1)]))
     for section in table.sections():
-        if section.role == "published":
+        if section.is_apart:
             lines.append(_bars([f"*{section.title}*", *[""] * (len(header) - 1)]))
         lines += [_bars(_markdown_cells(table, section, row)) for row in section.rows]
     lines += ["", *(f"- {_markdown_note(note)}" for note in table.notes)]
@@ -54,7 +54,7 @@ def _markdown_cells(table: Table, section: Section, row: Row) -> list[str]:
     ]
     if section.role == "reference":
         label = f"*{label}* ({section.title})"
-    elif section.role == "published":
+    elif section.is_apart:
         label, values = f"*{label}*", [text if text == "-" else f"*{text}*" for text in values]
     return [label, count, *values]
 
@@ -124,7 +124,7 @@ def _parts(table: Table, column: Column) -> list[Part]:
 
 
 def _seeds(row: Row) -> int | None:
-    return None if row.role == "published" and not row.n else int(row.n)
+    return None if row.role in ("simple", "published") and not row.n else int(row.n)
 
 
 def _field(content: str | float | None) -> str:

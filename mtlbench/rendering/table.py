@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtlbench.statistics import Interval
 
-Role = Literal["method", "reference", "published"]
+Role = Literal["method", "reference", "simple", "published"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """One method with its parameters, the reference, or one published result."""
+    """One method with its parameters, the reference, a score without a model (`simple`), or one published result."""
 
     label: str
     role: Role
@@ -120,9 +120,11 @@ class Row:
 
     @property
     def count(self) -> str:
-        """`5`, or `4/5` where cells are missing or failed; for a published row its number of seeds or `?`."""
+        """`5`, or `4/5` where cells are missing or failed; of a published row its seeds or `?`, of a simple one `-`."""
         if self.role == "published":
             return str(self.n) if self.n else "?"
+        if self.role == "simple":
+            return "-"
         return str(self.n) if self.n == self.expected else f"{self.n}/{self.expected}"
 
 
@@ -145,10 +147,16 @@ class Section:
     """What a reader must know about these rows; empty for the methods."""
     rows: tuple[Row, ...]
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether its title stands above its rows, which nothing ranks."""
+        return self.role in ("simple", "published")
+
 
 _SECTION_TITLES: Mapping[Role, str] = {
     "reference": "reference",
     "method": "",
+    "simple": "without a model",
     "published": "published, not ranked with the measured rows",
 }
 
@@ -174,7 +182,7 @@ class Table:
         return f"{self.title} ({self.incomplete})" if self.incomplete else self.title
 
     def sections(self) -> list[Section]:
-        """The rows as every rendering shows them: the reference, methods, published rows; no section is empty."""
+        """The rows as every rendering shows them: the reference, methods, simple and published rows; none is empty."""
         found = [
             Section(role, title, tuple(row for row in self.rows if row.role == role))
             for role, title in _SECTION_TITLES.items()

@@ -17,7 +17,7 @@ from mtlbench.rendering.text import heading_lines, one_line
 _GAP = 2
 """Columns of a table stand this far apart."""
 _SHORTEST_LABEL = 24
-_ROW_STYLES: Mapping[Role, str] = {"reference": "cyan", "method": "", "published": "italic dim"}
+_ROW_STYLES: Mapping[Role, str] = {"reference": "cyan", "method": "", "simple": "italic dim", "published": "italic dim"}
 
 
 def show_table(console: Console, table: Table) -> None:
@@ -79,7 +79,7 @@ def _grid(
         grid.add_column(Text(title), justify=side, header_style="bold", overflow="fold", width=width)
     for section in table.sections():
         grid.add_section()
-        if section.role == "published":
+        if section.is_apart:
             grid.add_row(Text(section.title, style="dim"))
         for row in section.rows:
             bold = [False, False, *(table.is_bold(row, column) for column in table.columns)]

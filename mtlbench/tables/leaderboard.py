@@ -18,6 +18,7 @@ from mtlbench.tables.mixture import Mixture, have_something_in_common, marks, mi
 from mtlbench.tables.notes import facts, footnotes, missing
 from mtlbench.tables.options import TableOptions
 from mtlbench.tables.published import published_rows
+from mtlbench.tables.simple import simple_rows
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def _table(contest: Contest, mixed: Mixture) -> Table:
     grid, split, entries = contest.grid, contest.options.split, contest.entries
     found, cells = columns(contest)
     symbols, mark_notes = marks(grid, mixed)
+    simple, simple_notes = simple_rows(contest)
     more_rows, more_notes = _published(contest)
     seeds = len(grid.seeds)
     done, asked = sum(len(e.runs) for e in entries), seeds * len(entries)
@@ -131,8 +133,8 @@ def _table(contest: Contest, mixed: Mixture) -> Table:
         title=grid.place if split == "test" else f"{grid.place}, split {split}",
         incomplete="" if done == asked else f"incomplete: {done} of {asked} cells",
         columns=tuple(found),
-        rows=(*rows, *more_rows),
-        notes=(*footnotes(contest), *mark_notes, *more_notes),
+        rows=(*rows, *simple, *more_rows),
+        notes=(*footnotes(contest), *mark_notes, *simple_notes, *more_notes),
         facts=facts(contest),
     )
 
