@@ -24,7 +24,8 @@ from mtlbench.errors import UsageError
 from .encoding import batches
 from .model import Classifier
 from .options import options
-from .problems import ZERO_SHOT, kind_of
+from .problem import ZERO_SHOT
+from .problems import kind_of
 
 Step = dict[int, Any]
 """Objective -> its mini-batch."""

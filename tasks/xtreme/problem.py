@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,8 +27,14 @@ from .encoding import spread
 from .options import Options
 from .unlabelled import bibles, joined
 
+ZERO_SHOT = "-zeroshot"
+"""Ends the name of a variant that is trained on English alone."""
+
 Scores = Mapping[str, float | Estimate]
 """Metric -> value."""
+
+
+Made = TypeVar("Made")
 
 
 class Problem(ABC, Generic[Example]):
@@ -72,9 +78,10 @@ class Problem(ABC, Generic[Example]):
             self.encoder = self.checkpoint()
         limits = o.sentences.model_dump()
         self.kept: Mapping[str, Mapping[str, Sequence[Example]]] = {
-            split: {
-                name: spread(by_language[name], limits.get(split)) for name in self.languages if name in by_language
-            }
+            split: once(
+                {name: by_language[name] for name in self.languages if name in by_language},
+                partial(spread, limit=limits.get(split)),
+            )
             for split, by_language in self.corpus.splits.items()
         }
         """Split -> language -> examples that are trained on or scored."""
@@ -173,6 +180,15 @@ class Problem(ABC, Generic[Example]):
                 hashed.update(f"\0{split}\0{language}\0".encode())
                 hashed.update("\n\n".join(map(self.text, examples)).encode())
         return hashed.hexdigest()
+
+
+def once(examples: Mapping[str, Any], make: Callable[[Any], Made]) -> dict[str, Made]:
+    """Language -> what `make` makes of its examples, made once for languages that share them, as in zero-shot `val`."""
+    made: dict[int, Made] = {}
+    for own in examples.values():
+        if id(own) not in made:
+            made[id(own)] = make(own)
+    return {language: made[id(own)] for language, own in examples.items()}
 
 
 def by_split(found: Mapping[str, Mapping[str, Any]], language: str, size: Any) -> dict[str, int]:

@@ -13,9 +13,6 @@ from .problem import Problem
 from .retrieval.problem import Bucc, Tatoeba
 from .tagging.problem import Tagging
 
-ZERO_SHOT = "-zeroshot"
-"""Ends the name of a variant that is trained on English alone."""
-
 VARIANTS: Mapping[str, type[Problem[Any]]] = {
     "families-pos": Tagging,
     "families-ner": Tagging,

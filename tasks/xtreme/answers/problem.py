@@ -19,7 +19,7 @@ from ..corpus import Corpus
 from ..files import SOURCE
 from ..model import Classifier
 from ..options import Options
-from ..problem import Problem, Scores, by_split
+from ..problem import ZERO_SHOT, Problem, Scores, by_split, once
 from .files import FILES
 from .prediction import Rule, Span, best, most_context
 from .questions import Question
@@ -48,7 +48,7 @@ class Answers(Problem[Question]):
     predictions_end = "json"
 
     def __init__(self, variant: str, o: Options, root: Path | None, device: torch.device) -> None:
-        self.name = variant.removesuffix("-zeroshot")
+        self.name = variant.removesuffix(ZERO_SHOT)
         super().__init__(variant, o, root, device)
         a = o.answers
         self.rule = Rule(a.n_best, a.length)
@@ -56,16 +56,12 @@ class Answers(Problem[Question]):
         self.train = {k: cutter.windows(self.kept["train"][self.languages[k]]) for k in self.trained}
         self.scored: dict[str, dict[int, Scored]] = {}
         for split in ("val", "test"):
-            made: dict[int, Scored] = {}
+            windows = once(self.kept[split], cutter.windows)
+            starts = once(windows, most_context)
+            self.scored[split] = {}
             for k, name in enumerate(self.languages):
-                questions = self.kept[split][name]
-                if split == "val" and self.name != variant and made:
-                    made[k] = made[0]  # English, for all
-                    continue
                 language = SOURCE if split == "val" and self.name != variant else name
-                windows = cutter.windows(questions)
-                made[k] = Scored(questions, language, windows, most_context(windows))
-            self.scored[split] = made
+                self.scored[split][k] = Scored(self.kept[split][name], language, windows[name], starts[name])
 
     def read(self, variant: str, root: Path | None) -> Corpus[Question]:
         """From files."""

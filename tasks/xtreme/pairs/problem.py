@@ -17,7 +17,7 @@ from ..corpus import Corpus
 from ..encoding import Batch
 from ..model import TextClassifier
 from ..options import Options
-from ..problem import Problem, Scores, by_split
+from ..problem import ZERO_SHOT, Problem, Scores, by_split, once
 from .encoding import PairRows, encoded, padded
 from .files import PairFiles
 from .labels import LABELS, Pair
@@ -33,12 +33,10 @@ class Pairs(Problem[Pair]):
     unit = "pairs"
 
     def __init__(self, variant: str, o: Options, root: Path | None, device: torch.device) -> None:
-        self.labels = LABELS[variant.removesuffix("-zeroshot")]
+        self.labels = LABELS[variant.removesuffix(ZERO_SHOT)]
         super().__init__(variant, o, root, device)
         self.rows = {
-            split: {
-                name: encoded(pairs, self.labels, self.encoder, o.max_length) for name, pairs in by_language.items()
-            }
+            split: once(by_language, lambda pairs: encoded(pairs, self.labels, self.encoder, o.max_length))
             for split, by_language in self.kept.items()
         }
         """Split -> language -> pairs that are trained on or scored."""
@@ -46,7 +44,7 @@ class Pairs(Problem[Pair]):
     def read(self, variant: str, root: Path | None) -> Corpus[Pair]:
         """From XTREME's files."""
         o = self.options
-        problem = variant.removesuffix("-zeroshot")
+        problem = variant.removesuffix(ZERO_SHOT)
         return PairFiles(problem, root, f"xtreme/{variant}").load(o.languages, o.shares, problem != variant)
 
     def metrics(self, language: str) -> tuple[Metric, ...]:

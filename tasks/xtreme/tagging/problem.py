@@ -18,7 +18,7 @@ from ..corpus import Corpus
 from ..encoding import Batch, Vocabulary, Windows, padded
 from ..model import Classifier
 from ..options import Options
-from ..problem import Problem, Scores, by_split
+from ..problem import ZERO_SHOT, Problem, Scores, by_split, once
 from . import families
 from .files import TaggingFiles
 from .scoring import baselines, metrics, scores
@@ -44,12 +44,12 @@ class Tagging(Problem[Sentence]):
     unit = "sentences"
 
     def __init__(self, variant: str, o: Options, root: Path | None, device: torch.device) -> None:
-        self.kind = KINDS[variant.removesuffix("-zeroshot")]
+        self.kind = KINDS[variant.removesuffix(ZERO_SHOT)]
         self.tags = TAGS[self.kind]
         super().__init__(variant, o, root, device)
         self._vocabulary = vocabulary = Vocabulary(self.encoder.cut, self.encoder.symbols, o.max_length)
         self._windows = {
-            split: {name: vocabulary.windows(sentences, self.tags) for name, sentences in by_language.items()}
+            split: once(by_language, lambda sentences: vocabulary.windows(sentences, self.tags))
             for split, by_language in self.kept.items()
         }
         self.train = {k: self._windows["train"][self.languages[k]] for k in self.trained}
@@ -66,7 +66,7 @@ class Tagging(Problem[Sentence]):
         wanted_by, o = f"xtreme/{variant}", self.options
         if variant.startswith("families"):
             return families.load(self.kind, wanted_by, o.languages)
-        problem = variant.removesuffix("-zeroshot")
+        problem = variant.removesuffix(ZERO_SHOT)
         return TaggingFiles(problem, root, wanted_by).load(o.languages, o.shares, problem != variant)
 
     def metrics(self, language: str) -> tuple[Metric, ...]:
