@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import read_regular, write_atomically
 
-from .._text.cache import ENVIRONMENT, cache_folder
+from .._cache import ENVIRONMENT, cache_folder
 from .corpus import Corpus
 from .sampling import shares
 

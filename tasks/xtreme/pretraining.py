@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import hashlib
 import io
 import json
 import logging
-import shutil
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,9 +22,8 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from mtlbench.errors import UsageError
-from mtlbench.storage import locked, write_atomically
 
-from .._text.cache import ENVIRONMENT, cache_folder
+from .._cache import kept
 from .encoders import Encoder, load, quiet
 from .encoding import IGNORED, Vocabulary, Windows, batches, drawn, padded
 from .options import Options
@@ -54,8 +48,6 @@ WARMUP = 0.1
 """Of the steps, over which the learning rate rises; it falls to 0 over the others."""
 WEIGHT_DECAY = 0.01
 CLIP = 1.0
-DONE = "sha256.json"
-"""Written last: the checksums of the files beside it."""
 TELL_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -81,65 +73,11 @@ def tiny(text: Text, o: Options) -> Encoder:
     for language, sentences in text.items():
         key.update(f"\0{language}\0".encode())
         key.update("\n".join(" ".join(words) for words in sentences).encode())
-    folder = _kept(f"encoder-{key.hexdigest()}", lambda place: _make(place, text, o))
+    folder = kept(f"encoder-{key.hexdigest()}", "the encoder", lambda place: _make(place, text, o))
     return load("tiny", o.max_length, folder)
 
 
-def _kept(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of that name in the cache, made by this process alone; a temporary one where none can be written."""
-    cache = cache_folder()
-    try:
-        if cache is None:
-            raise FileNotFoundError(None, "there is no home folder")
-        folder = cache / name
-        if not _whole(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
-                if not _whole(folder):
-                    make(folder)
-        return folder
-    except OSError as error:
-        warnings.warn(
-            f"The encoder is not kept and will be made again by every cell: {cache} cannot be written "
-            f"({error.strerror}). {ENVIRONMENT}=DIR names another folder.",
-            stacklevel=4,
-        )
-    folder = Path(tempfile.mkdtemp(prefix="mtlbench-encoder-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    make(folder)
-    return folder
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, after waiting for it."""
-    told = False
-    while True:
-        with locked(folder) as mine:
-            if mine:
-                yield
-                return
-        if not told:
-            _log.info("waiting for another process, which makes the encoder")
-            told = True
-        time.sleep(0.2)
-
-
-def _whole(folder: Path) -> bool:
-    """Whether all files are there as they were written."""
-    try:
-        sums = json.loads((folder / DONE).read_text())
-        return bool(sums) and all(_sha256(folder / name) == digest for name, digest in sums.items())
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _make(folder: Path, text: Text, o: Options) -> None:
-    (folder / DONE).unlink(missing_ok=True)
     sentences = drawn(text, o.temperature)
     tokenizer = _tokenizer(sentences, o.vocabulary)
     with torch.random.fork_rng(devices=[]):
@@ -153,15 +91,9 @@ def _make(folder: Path, text: Text, o: Options) -> None:
         model = BertForMaskedLM(config)
         if o.pretrain_steps:
             _pretrain(model, tokenizer, sentences, o)
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        with quiet():
-            model.bert.save_pretrained(made)
-            tokenizer.save_pretrained(made)
-        paths = sorted(path for path in Path(made).iterdir() if path.is_file())
-        for path in paths:
-            write_atomically(folder / path.name, path.read_bytes())
-        sums = {path.name: _sha256(path) for path in paths}
-    write_atomically(folder / DONE, json.dumps(sums).encode())
+    with quiet():
+        model.bert.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _tokenizer(sentences: Sequence[Sequence[str]], vocabulary: int) -> PreTrainedTokenizerFast:

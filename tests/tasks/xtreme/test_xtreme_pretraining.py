@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mtlbench.errors import UsageError
+from mtlbench.tasks._cache import DONE
 from mtlbench.tasks._text.bibles.files import words
 from mtlbench.tasks.xtreme import pretraining, unlabelled
 from mtlbench.tasks.xtreme.encoding import IGNORED
@@ -83,7 +84,7 @@ def test_a_damaged_one_is_made_again(made):
         path.write_bytes(damaged)
         assert pretraining.tiny(TEXT, options()).digest == encoder.digest
         assert path.read_bytes() == content
-    (encoder.folder / pretraining.DONE).unlink()
+    (encoder.folder / DONE).unlink()
     assert pretraining.tiny(TEXT, options()).digest == encoder.digest
     assert len(made) == 4
 
@@ -116,7 +117,7 @@ def test_two_processes_that_want_it_at_once_make_it_once():
 
 def test_a_cache_that_cannot_be_written_is_told_and_stops_nothing(cache):
     cache.write_text("no folder")
-    with pytest.warns(UserWarning, match=r"not kept and will be made again .* MTLBENCH_CACHE=DIR"):
+    with pytest.warns(UserWarning, match=r"encoder will not be kept, and will be made again .* MTLBENCH_CACHE=DIR"):
         encoder = pretraining.tiny(TEXT, options())
     assert encoder.model() is not None
 
@@ -175,8 +176,8 @@ def test_pre_training_learns_and_tells_how_far_it_is(caplog, monkeypatch):
 
 def test_its_checksums_are_of_all_its_files():
     encoder = pretraining.tiny(TEXT, options())
-    sums = json.loads((encoder.folder / pretraining.DONE).read_text())
-    assert sums.keys() == {p.name for p in encoder.folder.iterdir()} - {pretraining.DONE, ".lock"}
+    sums = json.loads((encoder.folder / DONE).read_text())
+    assert sums.keys() == {p.name for p in encoder.folder.iterdir()} - {DONE, ".lock"}
 
 
 def test_bibles_in_the_languages_of_the_task_join_its_own_text(tmp_path):
