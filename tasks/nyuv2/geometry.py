@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Size = tuple[int, int]
 """Height and width in pixels."""
 Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
 
 SAMPLES = 15
@@ -66,9 +67,9 @@ def normals(
 ) -> Floats:
     """Surface normals from depth: a plane fitted by least squares to the surroundings of each pixel.
 
-    The inverse depth of a plane is linear in the pixel's place, so the fit is a linear one, exact for planes of any tilt.
-    Neighbours that lie off the surface are left out, first judged by the smaller of the slopes to both sides, then by the
-    plane itself, so that surfaces in front of and behind an edge do not mix.
+    The inverse depth of a plane is linear in the pixel's place, so the fit is a linear one, exact for planes of any
+    tilt. Neighbours that lie off the surface are left out, judged first by the smaller of the slopes to both sides,
+    then by the plane itself, so that surfaces in front of and behind an edge do not mix.
 
     Args:
         depth: (H, W) metres along the optical axis; 0 where it was not measured.
@@ -79,8 +80,8 @@ def normals(
         at: the rows and columns of the pixels whose normals are wanted; all, if None.
 
     Returns:
-        (3, H, W) float32, or (3, rows, columns) of `at`: unit vectors, x to the right, y up, z towards the camera. 0 where
-        the depth is missing, or where fewer than a quarter of the surroundings lie on the surface.
+        (3, H, W) float32, or (3, rows, columns) of `at`: unit vectors, x to the right, y up, z towards the camera. 0
+        where the depth is missing, or where fewer than a quarter of the surroundings lie on the surface.
     """
     radius = window // 2
     rows, columns = at if at is not None else (np.arange(depth.shape[0]), np.arange(depth.shape[1]))
@@ -119,9 +120,7 @@ class _Surroundings:
         far = max(1, self.radius // 2)
         return self._slope(0, far), self._slope(far, 0)
 
-    def fit(
-        self, right: Floats, down: Floats, middle: Floats, allowed: Floats
-    ) -> tuple[Floats, Floats, Floats, Floats]:
+    def fit(self, right: Floats, down: Floats, middle: Floats, allowed: Floats) -> tuple[Floats, Floats, Floats, Flags]:
         """The plane through the neighbours that are off the given one by no more than `allowed`.
 
         Returns:
@@ -169,7 +168,7 @@ class _Surroundings:
         return np.where(np.isfinite(least), least, np.float32(0))
 
 
-def _solved(sums: Floats, middle: Floats, most: int) -> tuple[Floats, Floats, Floats, Floats]:
+def _solved(sums: Floats, middle: Floats, most: int) -> tuple[Floats, Floats, Floats, Flags]:
     """The least squares plane from its sums: 1, x, y, xx, xy, yy, w, xw, yw, with w counted from `middle`."""
     count = np.maximum(sums[0], 1)
     mean_x, mean_y, mean_w = (sums[n] / count for n in (1, 2, 6))
