@@ -127,8 +127,8 @@ class Task(ABC):
         out. The runner has set the model to evaluation mode, turned gradients off, and set the precision of training.
         """
 
-    def predictions(self, model: torch.nn.Module, split: str, objectives: Sequence[int]) -> Mapping[str, str]:
-        """What is predicted for `objectives` on `split`, as files: name (with `/` for folders) -> text.
+    def predictions(self, model: torch.nn.Module, split: str, objectives: Sequence[int]) -> Mapping[str, str | bytes]:
+        """What is predicted for `objectives` on `split`, as files: name (with `/` for folders) -> text, or bytes.
 
         Every file belongs to one objective. Asked for with `mtlbench run ... predictions=DIR` alone, under the
         conditions of `evaluate`; a task that writes none leaves this out.

@@ -65,7 +65,8 @@ keys of the run
                       evaluation)
   predictions=DIR     write what the model of the epoch that counts predicts on
                       the test split, for tasks that can (xtreme: in XTREME's
-                      format for submissions); --predictions DIR is the same
+                      format for submissions; nyuv2: figures of some images,
+                      truth and prediction); --predictions DIR is the same
 
 A finished cell is skipped, an interrupted one goes on from its checkpoint, a
 failed one is a row with its reason and is tried again (a diverged one only

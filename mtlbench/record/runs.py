@@ -77,6 +77,8 @@ class Run:
     """Named groups of objectives."""
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     """Objective -> name -> metric -> what is scored on test without a model, where facts of the task say it."""
+    caveats: tuple[str, ...] = ()
+    """Sentences that the facts of the task want below every table."""
     sampling: Mapping[str, Sampled] = field(default_factory=dict)
     """Split -> what is known of the sampling of its (E, M) scores; splits of which nothing is known are left out."""
 
@@ -129,6 +131,7 @@ class Run:
             extra={split: _curves(record.evaluations, split, measures) for split in extra},
             groups=record.groups,
             baselines=_baselines(record.facts),
+            caveats=_caveats(record.facts),
             sampling={split: _sampled(record.evaluations, split, measures) for split in sampled},
         )
 
@@ -220,6 +223,12 @@ def _baselines(facts: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]
         )
     except pydantic.ValidationError:
         return {}
+
+
+def _caveats(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the facts, which are free in form; none where they have another one."""
+    told = facts.get("caveats", [])
+    return tuple(told) if isinstance(told, list) and all(isinstance(text, str) for text in told) else ()
 
 
 def _sampled(evaluations: Sequence[Evaluation], split: str, measures: Sequence[Measure]) -> Sampled:

@@ -46,12 +46,12 @@ class Predictions:
         names = {m.objective for m, now in zip(run.measures, np.atleast_1d(counts), strict=True) if now}
         for part in parts:
             chosen = [k for k in part.objectives if task.objectives[k].name in names]
-            for name, text in task.predictions(part.model, SPLIT, chosen).items() if chosen else ():
+            for name, content in task.predictions(part.model, SPLIT, chosen).items() if chosen else ():
                 path = self.folder / name
                 if not path.resolve().is_relative_to(self.folder.resolve()):
                     raise UsageError(f"task {task.name} names its predictions {name!r}, which is outside their folder.")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, text.encode())
+                write_atomically(path, content.encode() if isinstance(content, str) else content)
 
 
 def require_predictions(task: Task) -> None:

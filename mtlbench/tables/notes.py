@@ -62,6 +62,7 @@ def footnotes(contest: Contest) -> list[Note]:
         *(Note(text) for text in said if text),
         *_apart(contest),
         *_without_sampling(contest),
+        *_caveats(entries),
         *_not_shared(contest),
         *_dirty(entries),
         *_twins(entries),
@@ -290,6 +291,12 @@ def _apart(contest: Contest) -> list[Note]:
 def _not_shared(contest: Contest) -> list[Note]:
     text = f"Left out, as not every record has them alike: {listed(contest.not_shared)}."
     return [Note(text, "warning")] if contest.not_shared else []
+
+
+def _caveats(entries: Sequence[Entry]) -> list[Note]:
+    """What the task says of its data, each sentence once."""
+    found = dict.fromkeys(text for entry in entries for run in entry.runs for text in run.caveats)
+    return [Note(text) for text in found]
 
 
 def _dirty(entries: Sequence[Entry]) -> list[Note]:

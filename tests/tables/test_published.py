@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FIXTURES
+from conftest import ROOT
 
 from mtlbench.catalogue.building import task_class
 from mtlbench.catalogue.registry import tasks
@@ -15,7 +15,7 @@ from mtlbench.errors import UsageError
 from mtlbench.statistics import delta_m, mean_ranks, measure_weights
 from mtlbench.tables.published import Result, Source, published, published_protocols, published_rows, read
 
-NASH, FAMO, DBMTL = read(FIXTURES / "published-nyuv2.yaml")
+NASH, FAMO, DBMTL = read(ROOT / "tasks" / "nyuv2" / "published.yaml")[:3]
 TABLE_A = [*NASH.rows, *FAMO.rows]
 TABLE_B = [*DBMTL.rows]
 COLUMNS = list(TABLE_A[0].values)

@@ -77,3 +77,14 @@ def test_every_rendering_shows_them_apart(form: str) -> None:
     text = render(form, [table(run(), run("gradvac"))])
     assert "word" in text
     assert ("simple" if form in ("csv", "json") else "without a model") in text
+
+
+def test_caveats_of_the_data_stand_below_the_table_once_each() -> None:
+    def told(*caveats: Any) -> Run:
+        return Run.of(record("gradvac", facts={"caveats": list(caveats)}), Path("record.json"))
+
+    found = table(told("Few images.", "Coarse depth."), run("uniform"))
+    texts = [note.text for note in found.notes]
+    assert texts.count("Few images.") == texts.count("Coarse depth.") == 1
+    assert all("Few images." in render(form, found) for form in FORMATS)
+    assert told(3).caveats == ()
