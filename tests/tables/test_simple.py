@@ -86,5 +86,5 @@ def test_caveats_of_the_data_stand_below_the_table_once_each() -> None:
     found = table(told("Few images.", "Coarse depth."), run("uniform"))
     texts = [note.text for note in found.notes]
     assert texts.count("Few images.") == texts.count("Coarse depth.") == 1
-    assert all("Few images." in render(form, found) for form in FORMATS)
+    assert all("Few images." in render(form, [found]) for form in FORMATS)
     assert told(3).caveats == ()
