@@ -69,14 +69,14 @@ def normals(
 
     The inverse depth of a plane is linear in the pixel's place, so the fit is a linear one, exact for planes of any
     tilt. Neighbours that lie off the surface are left out, judged first by the smaller of the slopes to both sides,
-    then by the plane itself, so that surfaces in front of and behind an edge do not mix.
+    then, twice as strictly, by the plane itself, so that surfaces in front of and behind an edge do not mix.
 
     Args:
         depth: (H, W) metres along the optical axis; 0 where it was not measured.
         camera: of this image.
         window: height and width of the surroundings in pixels; odd.
-        jump: a neighbour that is off the surface by more than this fraction of the depth belongs to another one.
-        step: what depth is rounded to, in metres; being off by twice this much is still on the surface.
+        jump: a neighbour that is off by more than this fraction of the depth belongs to another surface.
+        step: what depth is rounded to, in metres; to be off by twice this much is no jump.
         at: the rows and columns of the pixels whose normals are wanted; all, if None.
 
     Returns:
@@ -94,7 +94,7 @@ def normals(
         near = _Surroundings(inverse, chosen, columns, radius)
         allowed = near.middle * np.maximum(np.float32(jump), np.float32(2 * step) * near.middle)
         right, down, middle, good = near.fit(*near.slopes(), near.middle, allowed)
-        right, down, middle, good = near.fit(right, down, np.where(good, middle, near.middle), allowed)
+        right, down, middle, good = near.fit(right, down, np.where(good, middle, near.middle), allowed / 2)
         up = (np.float32(camera.cy) - chosen.astype(np.float32)) / np.float32(camera.fy)
         x, y = right * np.float32(camera.fx), -down * np.float32(camera.fy)
         normal = np.stack([-x, -y, middle - x * across - y * up[:, None]])
