@@ -176,7 +176,7 @@ def _solved(sums: Floats, middle: Floats, most: int) -> tuple[Floats, Floats, Fl
     xy = sums[4] / count - mean_x * mean_y
     xw, yw = sums[7] / count - mean_x * mean_w, sums[8] / count - mean_y * mean_w
     area = xx * yy - xy * xy
-    good = (middle > 0) & (sums[0] >= 0.25 * most) & (area > 0.05 * np.maximum(xx, yy) ** 2) & (area > 0.05)
+    good = (middle > 0) & (sums[0] >= 0.25 * most) & (area > 0.05 * np.maximum(xx, yy) ** 2)
     area = np.where(good, area, np.float32(1))
     right, down = (yy * xw - xy * yw) / area, (xx * yw - xy * xw) / area
     right, down = np.where(good, right, np.float32(0)), np.where(good, down, np.float32(0))

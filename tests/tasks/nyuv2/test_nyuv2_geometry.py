@@ -109,10 +109,10 @@ def test_missing_depth_has_no_normal_and_does_not_change_its_neighbours() -> Non
     assert not normals(np.zeros(SIZE, np.float32), CAMERA).any()
 
 
-def test_a_lone_pixel_has_no_normal() -> None:
+def test_a_few_pixels_alone_and_a_line_have_no_normal() -> None:
     depth = np.zeros(SIZE, np.float32)
-    depth[30, 40] = 2
-    depth[10, 10:70] = 2  # nor has a line
+    depth[30:32, 40:42] = 2
+    depth[10, 10:70] = 2
     assert not normals(depth, CAMERA).any()
 
 
