@@ -111,8 +111,9 @@ def test_missing_depth_has_no_normal_and_does_not_change_its_neighbours() -> Non
 
 def test_a_few_pixels_alone_and_a_line_have_no_normal() -> None:
     depth = np.zeros(SIZE, np.float32)
-    depth[30:32, 40:42] = 2
     depth[10, 10:70] = 2
+    assert not normals(depth, CAMERA, 3).any()
+    depth[30:32, 40:42] = 2
     assert not normals(depth, CAMERA).any()
 
 
