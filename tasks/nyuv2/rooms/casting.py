@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,9 +45,14 @@ class Piece:
         """It as part of something that is turned and put somewhere itself."""
         return Piece(self.parts, product(turn, self.turn), product(turn, self.place) + place, self.casts)
 
-    def cuboid(self) -> tuple[Floats, Floats]:
-        """The lowest and the highest corner over its parts, in its frame."""
-        return np.min([part.low for part in self.parts], 0), np.max([part.high for part in self.parts], 0)
+    @cached_property
+    def bounds(self) -> tuple[list[float], list[float]]:
+        """The lowest and the highest corner of a cuboid in the world that all of it is in."""
+        lows, highs = (np.array(corners) for corners in zip(*((p.low, p.high) for p in self.parts), strict=True))
+        low, high = lows.min(0), highs.max(0)
+        centre = product(self.turn, (low + high) / 2) + self.place
+        half = product(np.abs(self.turn), (high - low) / 2) + 1e-6
+        return (centre - half).tolist(), (centre + half).tolist()
 
 
 class Hits(NamedTuple):
@@ -76,16 +82,17 @@ def first_hits(pieces: Sequence[Piece], origin: Floats, directions: Floats) -> H
     """What each ray from `origin` (3,) hits first; directions are (3, P), of any length."""
     part = np.full(directions.shape[1], -1, np.intp)
     far = np.full(directions.shape[1], np.inf, directions.dtype)
+    inverse = _inverse(directions)
     number = 0
     for piece in pieces:
-        start, rays = _in_frame(piece, origin, directions)
-        low, high = piece.cuboid()
-        enter, leave = _slabs(start, rays, low, high)
+        enter, leave = _slabs(origin, inverse, *piece.bounds)
         (near,) = np.nonzero((enter < leave) & (leave > 0) & (enter < far))
         if len(near):
-            rays, best, which = rays[:, near], far[near], part[near]
+            start, rays = _in_frame(piece, origin, directions[:, near])
+            within = _inverse(rays)
+            best, which = far[near], part[near]
             for n, body in enumerate(piece.parts, number):
-                enter, leave = _within(body, start, rays)
+                enter, leave = _interval(body, start, rays, within)
                 hit = (enter < leave) & (enter > 0) & (enter < best)
                 best[hit], which[hit] = enter[hit], n
             far[near], part[near] = best, which
@@ -97,20 +104,28 @@ def lit(pieces: Sequence[Piece], light: Floats, points: Floats) -> NDArray[np.bo
     """Whether nothing stands between a light (3,) and points (3, P): (P,)."""
     free = np.ones(points.shape[1], bool)
     directions = points - light[:, None]
+    inverse = _inverse(directions)
     for piece in pieces:
         if piece.casts:
-            start, rays = _in_frame(piece, light, directions)
-            enter, leave = _slabs(start, rays, *piece.cuboid())
+            enter, leave = _slabs(light, inverse, *piece.bounds)
             (near,) = np.nonzero((enter < leave) & (leave > 0) & (enter < NEARLY) & free)
-            rays = rays[:, near]
-            for body in piece.parts if len(near) else ():
-                enter, leave = _within(body, start, rays)
-                free[near[(enter < leave) & (leave > 0) & (enter < NEARLY)]] = False
+            if len(near):
+                start, rays = _in_frame(piece, light, directions[:, near])
+                within = _inverse(rays)
+                for body in piece.parts:
+                    enter, leave = _interval(body, start, rays, within)
+                    free[near[(enter < leave) & (leave > 0) & (enter < NEARLY)]] = False
     return free
 
 
 NEARLY = 1 - 1e-3
 """A surface does not stand in its own light."""
+
+
+def _inverse(rays: Floats) -> Floats:
+    """One over each component; rays that are parallel to a face meet it nowhere near."""
+    inverse: Floats = 1 / np.where(rays == 0, rays.dtype.type(1e-9), rays)
+    return inverse
 
 
 def _in_frame(piece: Piece, origin: Floats, directions: Floats) -> tuple[Floats, Floats]:
@@ -121,34 +136,34 @@ def _in_frame(piece: Piece, origin: Floats, directions: Floats) -> tuple[Floats,
         np.multiply(directions[first], row[first], out)
         for k in rest:
             out += directions[k] * row[k]
-    rays[rays == 0] = np.finfo(np.float32).tiny  # parallel to a face
     return product(back, origin - piece.place), rays
 
 
-def _slabs(start: Floats, rays: Floats, low: Any, high: Any) -> tuple[Floats, Floats]:
+def _slabs(start: Any, inverse: Floats, low: Any, high: Any) -> tuple[Floats, Floats]:
     """Where rays enter and leave a cuboid; they miss it where they leave before they enter."""
-    enter, leave = _slab(start[0], rays[0], low[0], high[0])
+    enter, leave = _slab(start[0], inverse[0], low[0], high[0])
     for axis in (1, 2):
-        one, other = _slab(start[axis], rays[axis], low[axis], high[axis])
+        one, other = _slab(start[axis], inverse[axis], low[axis], high[axis])
         np.maximum(enter, one, out=enter)
         np.minimum(leave, other, out=leave)
     return enter, leave
 
 
-def _slab(start: Any, ray: Floats, low: Any, high: Any) -> tuple[Floats, Floats]:
-    one, other = float(low - start) / ray, float(high - start) / ray
+def _slab(start: Any, inverse: Floats, low: Any, high: Any) -> tuple[Floats, Floats]:
+    one, other = inverse * float(low - start), inverse * float(high - start)
     return np.minimum(one, other), np.maximum(one, other)
 
 
-def _within(part: Part, start: Floats, rays: Floats) -> tuple[Floats, Floats]:
+def _interval(part: Part, start: Floats, rays: Floats, inverse: Floats) -> tuple[Floats, Floats]:
+    """Where rays enter and leave a part, which is convex."""
     if part.shape == BOX:
-        return _slabs(start, rays, part.low, part.high)
+        return _slabs(start, inverse, part.low, part.high)
     low, high = np.array(part.low), np.array(part.high)
     centre, half = (low + high) / 2, (high - low) / 2
     axes = (0, 1, 2) if part.shape == BALL else (0, 2)
     q = [float((start[a] - centre[a]) / half[a]) for a in axes]
     e = [rays[a] / float(half[a]) for a in axes]
-    a = sum(x * x for x in e)
+    a = np.maximum(sum(x * x for x in e), 1e-12)
     b = sum(x * y for x, y in zip(q, e, strict=True))
     c = sum(x * x for x in q) - 1
     root = b * b - a * c
@@ -157,7 +172,7 @@ def _within(part: Part, start: Floats, rays: Floats) -> tuple[Floats, Floats]:
     enter, leave = (-b - root) / a, (-b + root) / a
     leave[missed] = -np.inf
     if part.shape == ROD:
-        one, other = _slab(start[1], rays[1], low[1], high[1])
+        one, other = _slab(start[1], inverse[1], low[1], high[1])
         enter, leave = np.maximum(enter, one), np.minimum(leave, other)
     return enter, leave
 
@@ -182,11 +197,11 @@ class Surfaces(NamedTuple):
 def surfaces(pieces: Sequence[Piece], part: NDArray[np.intp], points: Floats) -> Surfaces:
     """The surfaces of the parts (P,) at points (3, P) on them, which are in the world."""
     counts = [len(piece.parts) for piece in pieces]
-    turns = np.repeat([piece.turn for piece in pieces], counts, 0)[part].transpose(1, 2, 0)
-    places = np.repeat([piece.place for piece in pieces], counts, 0)[part].T
     bodies = [body for piece in pieces for body in piece.parts]
-    low = np.array([body.low for body in bodies])[part].T
-    high = np.array([body.high for body in bodies])[part].T
+    turns = np.repeat([piece.turn.ravel() for piece in pieces], counts, 0).T[:, part].reshape(3, 3, -1)
+    places = np.repeat([piece.place for piece in pieces], counts, 0).T[:, part]
+    low = np.array([body.low for body in bodies]).T[:, part]
+    high = np.array([body.high for body in bodies]).T[:, part]
     shape = np.array([body.shape for body in bodies])[part]
     centre, half = (low + high) / 2, (high - low) / 2
     apart = points - places

@@ -1,7 +1,8 @@
-"""Furniture, made of boxes. Its frame: x to its right, y up from the floor, z to its front; the origin below its middle."""
+"""Furniture, made of boxes. Its frame: x to its right, y up from the floor, z to its front, the origin amid it."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -103,7 +104,7 @@ def bed(rng: RandomState) -> Thing:
         pillow = block(BED, cover, middle(min(0.7, w / number - 0.08)), (0, 0.18), middle(0.45), BALL)
         place = (x, h - 0.02, -d / 2 + rng.uniform(0.27, 0.33))
         pieces.append(still([pillow], about(1, rng.uniform(-0.2, 0.2)), place))
-    on = [Top((-w / 2.5, w / 2.5), (fold, d / 2 - 0.1), h + 0.03, 0.5)] if rng.uniform() < 0.4 else []
+    on = [Top((-w / 2.5, w / 2.5), (fold, d / 2 - 0.1), h + 0.03, 0.3)] if rng.uniform() < 0.4 else []
     return Thing((w + 0.04, head, d + 0.1), pieces, on)
 
 
@@ -139,7 +140,7 @@ def _seating(rng: RandomState, label: int, seats: int, w: float, d: float, arm: 
         block(label, cushion, middle(wide - 0.02, (n - (seats - 1) / 2) * wide), (0.1, back - 0.1), (-0.02, 0.16))
         for n in range(seats)
     ] + [block(label, cover, middle(inner), (0, back - 0.05), (-0.08, 0.02))]
-    pieces = [still(parts), still(leaning, about(0, -rng.uniform(0.1, 0.25)), (0, 0.05, -d / 2 + 0.26))]
+    pieces = [still(parts), still(leaning, about(0, -rng.uniform(0.1, 0.25)), (0, 0.05, -d / 2 + 0.3))]
     for _ in range(rng.randint(0, seats + 1)):
         size = rng.uniform(0.35, 0.48)
         loose = block(label, cloth(rng, 0.6), middle(size), (0, size), middle(0.16), BALL)
@@ -163,8 +164,17 @@ def chair(rng: RandomState) -> Thing:
         rest.append(block(CHAIR, cover, middle(w), (0.12, back - seat), middle(0.05)))
     else:
         rest += [block(CHAIR, frame, middle(w), (y, y + 0.07), middle(0.03)) for y in (0.12, 0.25, back - seat - 0.08)]
-    leaning = still(rest, about(0, -rng.uniform(0, 0.2)), (0, seat, -d / 2 + 0.03))
-    return Thing((w, back, d + 0.08), [still(parts), leaning])
+    lean = rng.uniform(0, 0.2)
+    leaning = still(rest, about(0, -lean), (0, seat, -d / 2 + 0.03))
+    return Thing((w + 0.04, back, d + 2 * lean * (back - seat)), [still(parts), leaning])
+
+
+def _arms(material: Material, w: float, d: float, seat: float) -> list[Part]:
+    return [
+        block(CHAIR, material, middle(0.04, x), y, z)
+        for x in (-w / 2, w / 2)
+        for y, z in (((seat + 0.17, seat + 0.21), middle(0.9 * d)), ((seat - 0.04, seat + 0.18), middle(0.04, 0.2 * d)))
+    ]
 
 
 def office_chair(rng: RandomState) -> Thing:
@@ -176,10 +186,10 @@ def office_chair(rng: RandomState) -> Thing:
         block(CHAIR, metal, middle(0.05), (0.03, 0.08), middle(0.6)),
         block(CHAIR, metal, middle(0.07), (0.05, seat), middle(0.07), ROD),
         block(CHAIR, cover, middle(w), (seat - 0.08, seat), middle(w)),
-        *(block(CHAIR, metal, middle(0.05, x), (seat + 0.18, seat + 0.22), middle(0.3)) for x in (-w / 2, w / 2)),
+        *(_arms(metal, w, w, seat) if rng.uniform() < 0.6 else ()),
     ]
     rest = [block(CHAIR, cover, middle(w - 0.04), (0.1, back - seat), middle(0.07))]
-    return Thing((0.62, back, 0.62), [still(foot), still(rest, about(0, -0.15), (0, seat, -w / 2))])
+    return Thing((0.62, back, 0.72), [still(foot), still(rest, about(0, -0.15), (0, seat, -w / 2))])
 
 
 def table(rng: RandomState) -> Thing:
@@ -311,7 +321,7 @@ def shelf(rng: RandomState) -> Thing:
     full = rng.uniform(0.3, 1.0)
     pieces = [still(parts)]
     tops = [Top((-w / 2, w / 2), (-d / 2, d / 2), h, 0.5)]
-    for y, above in zip(levels[:-1], levels[1:], strict=True):
+    for y, above in itertools.pairwise(levels.tolist()):
         room, left = above - y - thick, -w / 2 + thick
         while left < w / 2 - 0.15:
             wide = min(rng.uniform(0.15, 0.7), w / 2 - thick - left)

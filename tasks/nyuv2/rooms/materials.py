@@ -54,10 +54,11 @@ DARKS: tuple[Colour, ...] = ((0.02, 0.02, 0.02), (0.04, 0.04, 0.05), (0.07, 0.07
 
 
 def shade(rng: RandomState, palette: Sequence[Colour], odd: float = 0.15) -> Colour:
-    """A colour near one of the palette; any colour in a share `odd` of cases."""
+    """A colour near one of the palette; any colour, most of them not bright, in a share `odd` of cases."""
     near = np.array(palette[rng.randint(len(palette))])
     mixed = near * rng.uniform(0.7, 1.3) * (1 + 0.12 * rng.standard_normal(3)) + 0.01 * rng.standard_normal(3)
     free = rng.uniform(0.03, 0.75, 3)
+    free += rng.uniform(0.1, 0.8) * (free.mean() - free)
     r, g, b = np.clip(free if rng.uniform() < odd else mixed, 0.01, 0.9).tolist()
     return r, g, b
 

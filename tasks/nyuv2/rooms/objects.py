@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.random import RandomState
 
@@ -25,6 +27,7 @@ from .furniture import (
     still,
 )  # fmt: skip
 from .materials import (
+    CHECKS,
     DARKS,
     OUTDOORS,
     PAINTING,
@@ -33,6 +36,7 @@ from .materials import (
     ROUGH,
     SLATS,
     STONES,
+    STRIPES,
     WOODS,
     Material,
     any_of,
@@ -180,8 +184,9 @@ def _frame(rng: RandomState) -> Thing:
 
 
 def painting(rng: RandomState) -> Material:
-    """What is on a picture."""
-    return patterned(rng, PAINTING, PAINTS, rng.uniform(0.05, 0.3), 0.8)
+    """What is on a picture: a landscape, blots, stripes or checks."""
+    kind = int(rng.choice([PAINTING, PAINTING, PAINTING, OUTDOORS, OUTDOORS, STRIPES, CHECKS]))
+    return patterned(rng, kind, PAINTS, rng.uniform(0.08, 0.3), 0.8)
 
 
 def picture(rng: RandomState) -> Thing:
@@ -202,7 +207,7 @@ def picture(rng: RandomState) -> Thing:
 
 def window(rng: RandomState) -> Thing:
     """Pane, frame and bars; some have blinds. It is hung from y = 0 upwards."""
-    w, h = rng.uniform(0.7, 2.0), rng.uniform(0.9, 1.5)
+    w, h = rng.uniform(0.6, 1.7), rng.uniform(0.8, 1.4)
     frame = plain(rng, PAINTS[:1] + WOODS, 0.1)
     glow = rng.uniform(0.6, 1.6) if rng.uniform() < 0.8 else 0.03
     pane = patterned(rng, OUTDOORS, ((0.5, 0.6, 0.75), (0.3, 0.35, 0.3), (0.7, 0.72, 0.75)), h, 0.1, glow)
@@ -271,4 +276,4 @@ def ceiling_lamp(rng: RandomState, height: float, on: bool) -> Thing:
     parts = [block(OBJECTS, shade, middle(r), (low, low + flat), middle(r), BALL if rng.uniform() < 0.5 else ROD)]
     if drop > 0.1:
         parts.append(block(OBJECTS, plain(rng, DARKS), middle(0.025), (low + flat - 0.02, height), middle(0.025), ROD))
-    return Thing((r, height, r), [still(parts)])
+    return Thing((r, height, r), [replace(still(parts), casts=False)])  # the light is about it, not below it

@@ -13,7 +13,7 @@ from ..views import CLASSES
 from .casting import Floats, first_hits, product, surfaces
 from .scenes import Scene, scene
 from .sensing import labelled, measured, photograph
-from .shading import Looks, radiance
+from .shading import looks, radiance
 
 
 def camera(size: tuple[int, int]) -> Camera:
@@ -54,26 +54,51 @@ def truth(rng: RandomState, size: tuple[int, int]) -> tuple[Scene, Truth]:
     """A scene and what is to be seen of it, without noise; what is drawn does not depend on the size."""
     made = scene(rng)
     ambient = rng.uniform(0.15, 0.6) * (1 + 0.05 * rng.standard_normal(3))
-    fx, fy, cx, cy = camera(size)
-    v, u = np.mgrid[0 : size[0], 0 : size[1]].reshape(2, -1)
-    seen_along = np.stack([(u - cx) / fx, -(v - cy) / fy, np.full(u.shape, -1.0)])
-    rays = product(made.turn, seen_along)
+    v, u = np.mgrid[0.0 : size[0], 0.0 : size[1]].reshape(2, -1)
+    rays = _rays(made, size, u, v)
     hits = first_hits(made.pieces, made.eye, rays)
-    points = made.eye[:, None] + hits.far * rays
-    seen = surfaces(made.pieces, hits.part, points)
+    (edge,) = np.nonzero(_outlines(hits.part.reshape(size)).ravel())
+    more = [_rays(made, size, u[edge] + x, v[edge] + y) for x, y in OFF_CENTRE]
+    extra = first_hits(made.pieces, made.eye, np.concatenate(more, 1))
+    rays = np.concatenate([rays, *more], 1)
+    part, far = (np.concatenate(both) for both in zip(hits, extra, strict=True))
+    seen = surfaces(made.pieces, part, made.eye[:, None] + far * rays)
     length = np.sqrt((rays**2).sum(0))
     facing = -(rays * seen.normals).sum(0) / length
     bodies = [part for piece in made.pieces for part in piece.parts]
-    footprint = hits.far * length / fx / np.maximum(0.1, np.sqrt(np.maximum(facing, 0)))
-    looks = Looks([part.material for part in bodies], hits.part, seen, footprint)
-    light = radiance(made, seen, looks, ambient.astype(np.float32))
+    footprint = far * length / camera(size).fx / np.sqrt(np.maximum(facing, 0.01))
+    on = looks([part.material for part in bodies], part, seen, footprint)
+    light = radiance(made, seen, on, ambient.astype(np.float32))
+    count = len(u)
+    inner = light[:, count:].reshape(3, len(OFF_CENTRE), len(edge)).sum(1)
+    light[:, edge] = (light[:, edge] + inner) / (1 + len(OFF_CENTRE))
     return made, Truth(
-        np.array([part.label for part in bodies], np.int8)[hits.part].reshape(size),
-        hits.far.reshape(size),
-        product(made.turn.T, seen.normals).reshape(3, *size),
-        light.reshape(3, *size),
-        facing.reshape(size),
+        np.array([part.label for part in bodies], np.int8)[part[:count]].reshape(size),
+        far[:count].reshape(size),
+        product(made.turn.T, seen.normals[:, :count]).reshape(3, *size),
+        light[:, :count].reshape(3, *size),
+        facing[:count].reshape(size),
     )
+
+
+OFF_CENTRE = ((-0.3, 0.15), (0.15, -0.3), (0.3, 0.3))
+"""Where else, in pixels, light falls on the pixels along outlines; else thin things would come and go."""
+
+
+def _rays(made: Scene, size: tuple[int, int], u: Floats, v: Floats) -> Floats:
+    """(3, P): directions in the world through pixels, as long as one metre along the axis asks for."""
+    fx, fy, cx, cy = camera(size)
+    return product(made.turn, np.stack([(u - cx) / fx, (cy - v) / fy, np.full_like(u, -1.0)]))
+
+
+def _outlines(part: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(H, W): the pixels on both sides of every border between parts."""
+    found = np.zeros(part.shape, bool)
+    for side, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        differs = part[side] != part[other]
+        found[side] |= differs
+        found[other] |= differs
+    return found
 
 
 def view(seed: int, split: str, index: int, size: tuple[int, int]) -> View:

@@ -16,7 +16,7 @@ def photograph(rng: RandomState, light: Floats) -> NDArray[np.uint8]:
     height, width = light.shape[1:]
     level = float(np.percentile(light.mean(0), 75))
     gains = np.exp(0.07 * rng.standard_normal(3) + rng.normal(0, 0.1) * np.array([1.0, 0.0, -1.0]))
-    exposed = light * (gains * rng.uniform(0.3, 0.62) / max(level, 1e-6))[:, None, None]
+    exposed: Floats = light * (gains * rng.uniform(0.3, 0.62) / max(level, 1e-6))[:, None, None]
     exposed = _blurred(exposed, rng.uniform(0.05, 0.2))
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     exposed = exposed * (1 - rng.uniform(0.0, 0.25) * (x * x + y * y) / 2)
@@ -45,24 +45,25 @@ def measured(rng: RandomState, depth: Floats, facing: Floats, shiny: NDArray[np.
         shiny: (H, W), window panes and screens, which are seen in patches.
     """
     steps = rng.uniform(0.0008, 0.002)
-    noisy = depth + rng.standard_normal(depth.shape) * (0.001 + 0.0009 * depth**2)
+    noisy = depth + rng.standard_normal(depth.shape) * (0.001 + 0.0006 * depth**2)
     noisy = 1 / (np.round(1 / (noisy * steps)) * steps)
+    return np.where(_missing(rng, depth, facing, shiny), 0, noisy).astype(np.float32)
+
+
+def _missing(rng: RandomState, depth: Floats, facing: Floats, shiny: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W): in patches, where surfaces are seen from the side, far away, on shiny ones, and along edges."""
     rough = _patches(rng, depth.shape, 6)
     missing = rough > 0.9
     missing |= facing < rng.uniform(0.08, 0.2) * (0.5 + rough)
     missing |= depth > rng.uniform(8, 10) * (0.85 + 0.3 * rough)
     missing |= shiny & (_patches(rng, depth.shape, 10) > rng.uniform(0.2, 0.7))
-    behind = np.zeros_like(missing)
-    jump = depth[:, 1:] - depth[:, :-1]
-    edge = 0.08 + 0.06 * depth[:, 1:]
-    chance = rng.uniform(size=jump.shape)
-    behind[:, :-1] |= (jump < -edge) & (
-        chance < 0.85
-    )  # the projector is to the right of the camera: a shadow on the left
-    behind[:, 1:] |= (jump > edge) & (chance < 0.3)
-    drop = depth[1:] - depth[:-1]
-    behind[:-1] |= (drop < -edge[:1].mean()) & (rough[1:] > 0.45)
-    return np.where(missing | behind, 0, noisy).astype(np.float32)
+    draw = rng.uniform(size=depth.shape)
+    step = np.diff(depth, axis=1)  # the projector is to the right: what stands out has a shadow on its left
+    far = 0.08 + 0.06 * depth
+    missing[:, :-1] |= (step < -far[:, :-1]) & (draw[:, :-1] < 0.85)
+    missing[:, 1:] |= (step > far[:, 1:]) & (draw[:, 1:] < 0.3)
+    missing[:-1] |= (np.diff(depth, axis=0) < -far[:-1]) & (draw[:-1] < 0.5)
+    return missing
 
 
 def labelled(rng: RandomState, labels: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,28 +26,50 @@ from .materials import (
 from .scenes import Scene
 
 
+@dataclass(frozen=True)
 class Looks:
-    """The materials of P points, and where they are on them."""
+    """The materials of P points, and where the points are on them; see `Material` and `Surfaces`."""
 
-    def __init__(self, materials: list[Material], part: NDArray[np.intp], seen: Surfaces, footprint: Floats) -> None:
-        def gathered(name: str, kind: Any = np.float32) -> NDArray[Any]:
-            return np.array([getattr(material, name) for material in materials], kind)[part]
-
-        self.colour, self.second = gathered("colour").T, gathered("second").T
-        self.pattern, self.scale, self.strength = gathered("pattern", int), gathered("scale"), gathered("strength")
-        self.glow, self.gloss, self.seed = gathered("glow"), gathered("gloss"), gathered("seed", np.int64)
-        turned = gathered("turned", bool)
-        u, v, w, h = (x.astype(np.float32) for x in (seen.u, seen.v, seen.width, seen.height))
-        self.u, self.v = np.where(turned, v, u), np.where(turned, u, v)
-        self.width, self.height = np.where(turned, h, w), np.where(turned, w, h)
-        self.footprint = footprint.astype(np.float32)
+    colour: Floats
+    """(3, P), as is"""
+    second: Floats
+    pattern: NDArray[np.int64]
+    """(P,), as are all others"""
+    scale: Floats
+    strength: Floats
+    glow: Floats
+    gloss: Floats
+    seed: NDArray[np.int64]
+    u: Floats
+    v: Floats
+    width: Floats
+    height: Floats
+    footprint: Floats
+    """Metres of the surface that one pixel sees."""
 
     def at(self, chosen: NDArray[np.intp]) -> Looks:
         """Those of some of the points."""
-        part = object.__new__(Looks)
-        for name, value in vars(self).items():
-            setattr(part, name, value[..., chosen])
-        return part
+        return Looks(**{name: value[..., chosen] for name, value in vars(self).items()})
+
+
+def looks(materials: Sequence[Material], part: NDArray[np.intp], seen: Surfaces, footprint: Floats) -> Looks:
+    """The looks of points that are on these parts (P,); a material for each part."""
+
+    def gathered(name: str, kind: type = np.float32) -> NDArray[Any]:
+        return np.array([getattr(material, name) for material in materials], kind).T[..., part]
+
+    names = ("colour", "second", "scale", "strength", "glow", "gloss")
+    turned = gathered("turned", bool)
+    u, v, w, h = (x.astype(np.float32) for x in (seen.u, seen.v, seen.width, seen.height))
+    return Looks(
+        **{name: gathered(name) for name in names},
+        **{name: gathered(name, np.int64) for name in ("pattern", "seed")},
+        u=np.where(turned, v, u),
+        v=np.where(turned, u, v),
+        width=np.where(turned, h, w),
+        height=np.where(turned, w, h),
+        footprint=footprint.astype(np.float32),
+    )
 
 
 def noise(u: Floats, v: Floats, seed: NDArray[np.int64]) -> Floats:
@@ -71,22 +95,22 @@ def chance(i: NDArray[np.int64], j: NDArray[np.int64], seed: NDArray[np.int64]) 
     return mixed.astype(np.float32) / np.float32(2**32)
 
 
-def albedo(looks: Looks) -> Floats:
+def albedo(on: Looks) -> Floats:
     """(3, P): the colours with their patterns. Patterns too fine for the camera fade to their mean."""
-    mix = np.zeros(len(looks.u), np.float32)
-    colour = looks.colour.copy()
+    mix = np.zeros(len(on.u), np.float32)
+    colour = on.colour.copy()
     for pattern, mixed in MIXED.items():
-        (chosen,) = np.nonzero(looks.pattern == pattern)
+        (chosen,) = np.nonzero(on.pattern == pattern)
         if len(chosen):
-            part = looks.at(chosen)
+            part = on.at(chosen)
             value, mean, period = mixed(part)
             clear = np.clip(1.6 - 1.6 * part.footprint / period, 0, 1)
             mix[chosen] = part.strength * (mean + clear * (value - mean))
     for pattern, painted in PAINTED.items():
-        (chosen,) = np.nonzero(looks.pattern == pattern)
+        (chosen,) = np.nonzero(on.pattern == pattern)
         if len(chosen):
-            colour[:, chosen] = painted(looks.at(chosen))
-    return colour + mix * (looks.second - colour)
+            colour[:, chosen] = painted(on.at(chosen))
+    return colour + mix * (on.second - colour)
 
 
 def _grain(x: Looks) -> tuple[Floats, float, Floats]:
@@ -171,7 +195,7 @@ PAINTED = {SPINES: _spines, PAINTING: _painting, OUTDOORS: _outdoors}
 """Patterns with colours of their own."""
 
 
-def radiance(scene: Scene, seen: Surfaces, looks: Looks, ambient: Floats) -> Floats:
+def radiance(scene: Scene, seen: Surfaces, on: Looks, ambient: Floats) -> Floats:
     """(3, P): the light that P points send to the camera, linear."""
     points, normals = seen.points.astype(np.float32), seen.normals.astype(np.float32)
     got = ambient[:, None] * _open(scene, points, normals)
@@ -194,8 +218,8 @@ def radiance(scene: Scene, seen: Surfaces, looks: Looks, ambient: Floats) -> Flo
         half = to + towards
         half /= np.maximum(1e-6, np.sqrt((half**2).sum(0)))
         shine += colour * level * np.maximum(0, (half * normals).sum(0)) ** 40
-    surface = albedo(looks)
-    return surface * got + looks.gloss * shine * 2 + looks.glow * surface
+    surface = albedo(on)
+    return surface * got + on.gloss * shine * 2 + on.glow * surface
 
 
 def _open(scene: Scene, points: Floats, normals: Floats) -> Floats:
