@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 
 from mtlbench.errors import UsageError, unknown
+from mtlbench.storage import path_of
 
 from .options import Options
+from .sources.places import folder_with
 from .views import Source, Views
 
 SPLITS = ("train", "val", "test")
+OWN, SUBSET = "folder.yaml", ("subset.csv",)
+"""What the data of the variant `folder` are recognised by: their own description, or the list of the known subset."""
+PACKAGED = Path(__file__).parent / "sources" / "nyuv2-subset.yaml"
+"""The description of the known subset."""
 CARVING_SEED = 0
 """Of the order in which scenes are taken for validation."""
 SELECTED_ON_TEST = (
@@ -103,7 +109,19 @@ def _rooms(o: Options, data_root: Path | None) -> Source:
     return load(o.size or (96, 128), counts, o.rooms.seed)
 
 
+def _folder(o: Options, data_root: Path | None) -> Source:
+    from .sources.folder import load
+
+    size = o.size or (96, 128)
+    if o.description:
+        return load(path_of(o.description), size)
+    base = folder_with((OWN, *SUBSET), "images", data_root, "nyuv2/folder")
+    own = base / OWN
+    return load(own, size) if own.exists() else load(PACKAGED, size, base)
+
+
 LOADERS: dict[str, Callable[[Options, Path | None], Source]] = {
     "rooms": _rooms,
+    "folder": _folder,
 }
 """Variant -> how its views are had."""
