@@ -20,7 +20,7 @@ from .rendering import View, camera, view
 
 __all__ = ["COUNTS", "camera", "load"]
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of what is rendered."""
 COUNTS: Mapping[str, int] = {"train": 400, "val": 100, "test": 200}
 TELL_SECONDS = 1.0
