@@ -15,8 +15,9 @@ from mtlbench.storage import path_of
 
 from ..geometry import Floats, Size, nearest, normals
 from ..views import Source
+from .arrays import unpacked, unusable
 from .description import DepthFiles, Description, LabelFiles, NormalFiles, read
-from .images import array, coloured, pillow, resized, single, unusable
+from .images import coloured, pillow, resized, single
 from .listed import Folder, folder
 from .places import folder_with
 from .prepared import FORM, View, prepared
@@ -137,7 +138,7 @@ def _label(content: bytes, path: Path, files: LabelFiles) -> NDArray[np.int8]:
 def _normal(content: bytes, path: Path, files: NormalFiles) -> Floats:
     """(H, W, 3) of unit length; 0 where the vector is shorter than a half, as the grey of a colour image is."""
     if path.suffix == ".npy":
-        vectors = array(content, path).astype(np.float32)
+        vectors = unpacked(content, path).astype(np.float32)
         if vectors.ndim != 3 or vectors.shape[2] != 3:
             raise unusable(path, f"it is of shape {vectors.shape}, and normals of (H, W, 3)")
         if not np.isfinite(vectors).all():
@@ -161,7 +162,7 @@ READERS: dict[str, Callable[[bytes, Path, Any], NDArray[Any]]] = {
 
 def _numbers(content: bytes, path: Path) -> NDArray[Any]:
     """(H, W): of an image of one channel or an .npy file."""
-    values = array(content, path) if path.suffix == ".npy" else single(content, path)
+    values = unpacked(content, path) if path.suffix == ".npy" else single(content, path)
     if values.ndim != 2:
         raise unusable(path, f"it is of shape {values.shape}, and not (H, W)")
     return values

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mtlbench.errors import UsageError
 
 from ..geometry import Size
+from .arrays import unusable
 
 GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "F")
 COLOURED = ("RGB", "RGBA", "L")
@@ -43,26 +44,10 @@ def single(content: bytes, path: Path) -> NDArray[Any]:
     return _read(content, path, lambda image: image, GREY, "one channel")
 
 
-def array(content: bytes, path: Path) -> NDArray[Any]:
-    """The numbers in an .npy file's `content`; raises `UsageError` that names `path`, for Python objects too."""
-    try:
-        found: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise unusable(path, f"it is no whole .npy file of numbers ({_short(error)})") from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
-        raise unusable(path, "it does not hold numbers")
-    return found
-
-
 def resized(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """(3, height, width): an (H, W, 3) image, each pixel a mean over what it covers."""
     picture = pillow().fromarray(image).resize((size[1], size[0]), pillow().Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
-
-
-def unusable(path: Path, reason: str) -> UsageError:
-    """The error for a file that cannot be used as it is."""
-    return UsageError(f"{path} is not usable: {reason}.")
 
 
 def _read(content: bytes, path: Path, of: Callable[[Any], Any], modes: tuple[str, ...], wanted: str) -> NDArray[Any]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import read_regular
 
+from .arrays import unusable
 from .description import COLUMN, SPLITS, Description, Files, SceneColumn
-from .images import unusable
 
 LARGEST = 1 << 28
 """Bytes of a file; an image has some millions."""
