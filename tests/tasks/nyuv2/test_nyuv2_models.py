@@ -243,11 +243,16 @@ def test_masks_choose_among_the_features_of_the_trunk():
             if isinstance(part, nn.Sequential):
                 nn.init.zeros_(part[-2].weight)
                 nn.init.constant_(part[-2].bias, opening)
+    carried = []
+    for carrier in model.carriers.encoder:
+        carrier.register_forward_pre_hook(lambda _, given: carried.append(given[0].clone()))
     with torch.no_grad():
-        last = model.trunk(asked).decoded[-1]
+        features = model.trunk(asked)
+        lasts = [last for _, last in features.encoded]
         through, nothing = model(asked, ["depth", "normal"])
-        torch.testing.assert_close(through, model.heads["depth"](last))
-        torch.testing.assert_close(nothing, model.heads["normal"](torch.zeros_like(last)))
+        torch.testing.assert_close(carried, [*lasts, *map(torch.zeros_like, lasts)])
+        torch.testing.assert_close(through, model.heads["depth"](features.decoded[-1]))
+        torch.testing.assert_close(nothing, model.heads["normal"](torch.zeros_like(features.decoded[-1])))
 
 
 # ResNet-50, as published
