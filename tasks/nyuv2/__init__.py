@@ -20,9 +20,10 @@ from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.task import Estimate, Task
 
 from . import losses as losses_
+from . import metrics
 from .augmentation import augment
 from .baselines import baselines
-from .metrics import Scores, objectives
+from .metrics import Scores
 from .models import build
 from .options import options
 from .preparing import prepare
@@ -40,9 +41,11 @@ class NYUv2(Task):
     batch of one view would upset batch normalisation.
     """
 
+    objectives = metrics.objectives("whole")
+
     def __init__(self, variant: str, protocol: Protocol, data_root: Path | None, device: torch.device) -> None:
         self.options = o = options(protocol)
-        self.objectives = objectives(o.scoring)
+        self.objectives = metrics.objectives(o.scoring)
         self.batch_size = protocol.batch_size
         self.device = device
         self.data = d = prepare(variant, o, data_root)

@@ -18,6 +18,8 @@ from .sources.places import folder_with
 from .views import Source, Views
 
 SPLITS = ("train", "val", "test")
+SMALL_SIZE, MTAN_SIZE = (96, 128), (288, 384)
+"""Height and width where the protocol leaves them open."""
 OWN, SUBSET = "folder.yaml", ("subset.csv",)
 """What the data of the variant `folder` are recognised by: their own description, or the list of the known subset."""
 PACKAGED = Path(__file__).parent / "sources" / "nyuv2-subset.yaml"
@@ -106,13 +108,32 @@ def _rooms(o: Options, data_root: Path | None) -> Source:
     from .rooms import load
 
     counts = {split: getattr(o.rooms, split) for split in SPLITS}
-    return load(o.size or (96, 128), counts, o.rooms.seed)
+    return load(o.size or SMALL_SIZE, counts, o.rooms.seed)
+
+
+def _mtan(o: Options, data_root: Path | None) -> Source:
+    from .sources.mtan import load
+
+    root = folder_with(("train", "val"), "mtan", data_root, "nyuv2/mtan")
+    source = load(root)
+    if o.size not in (None, own := source.splits["train"].size):
+        raise UsageError(
+            f"protocol.options.size={list(o.size)} does not fit {root}, whose views measure {own[0]} x {own[1]}: "
+            "protocol.options.size=none takes them as they are."
+        )
+    return source
+
+
+def _labeled(o: Options, data_root: Path | None) -> Source:
+    from .sources.labeled import find, load
+
+    return load(find(data_root, "nyuv2/labeled"), o.size or MTAN_SIZE, o.depth)
 
 
 def _folder(o: Options, data_root: Path | None) -> Source:
     from .sources.folder import load
 
-    size = o.size or (96, 128)
+    size = o.size or SMALL_SIZE
     if o.description:
         return load(path_of(o.description), size)
     base = folder_with((OWN, *SUBSET), "images", data_root, "nyuv2/folder")
@@ -122,6 +143,8 @@ def _folder(o: Options, data_root: Path | None) -> Source:
 
 LOADERS: dict[str, Callable[[Options, Path | None], Source]] = {
     "rooms": _rooms,
+    "mtan": _mtan,
+    "labeled": _labeled,
     "folder": _folder,
 }
 """Variant -> how its views are had."""

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mtlbench.catalogue.variants import resolve, task_data
-from mtlbench.errors import UsageError
+from mtlbench.errors import DataMissing, UsageError
 from mtlbench.tasks import nyuv2
 from mtlbench.tasks.nyuv2 import NYUv2, preparing
 from mtlbench.tasks.nyuv2.baselines import baselines
@@ -171,8 +171,8 @@ def with_source(monkeypatch, protocol):
 
 
 def test_validation_is_whole_scenes_of_train_where_the_data_have_none(monkeypatch):
-    task = with_source(monkeypatch, "images")
-    assert task.facts["views"] == {"train": 32, "val": 8, "test": 6}
+    task = with_source(monkeypatch, "segnet")
+    assert task.facts["views"] == {"train": 36, "val": 4, "test": 6}
     assert task.facts["validation"] == "scenes"
     assert "caveats" not in task.facts
 
@@ -189,6 +189,27 @@ def test_published_protocols_select_as_published_and_every_other_one_never_on_te
     for name, protocol in task_data("nyuv2").protocols.items():
         on_test = protocol.options.get("validation") == "test"
         assert on_test == (name in ("mtan-line", "resnet50")), name
+
+
+def test_views_on_disk_that_are_of_another_size_than_the_protocol_says_are_refused(tmp_path):
+    for folder, count in (("train", 4), ("val", 2)):
+        for kind, shape in (("image", (6, 8, 3)), ("label", (6, 8)), ("depth", (6, 8, 1)), ("normal", (6, 8, 3))):
+            (tmp_path / "mtan" / folder / kind).mkdir(parents=True)
+            for n in range(count):
+                np.save(tmp_path / "mtan" / folder / kind / f"{n}.npy", np.full(shape, 1 if kind == "label" else 0.5))
+    variant, protocol = resolve("nyuv2", "mtan", "segnet", {"options.trunk": "small"})
+    with pytest.raises(
+        UsageError, match=r"size=\[288, 384\] does not fit .* measure 6 x 8: protocol.options.size=none"
+    ):
+        NYUv2(variant, protocol, tmp_path, CPU)
+
+
+@pytest.mark.parametrize("variant", ["mtan", "labeled", "folder"])
+def test_data_that_are_not_there_are_asked_for_with_their_official_source(variant, tmp_path):
+    found, protocol = resolve("nyuv2", variant, None, {})
+    for root in (tmp_path, None):
+        with pytest.raises(DataMissing, match=r"(?s)https://.*put it into"):
+            NYUv2(found, protocol, root, CPU)
 
 
 # --- what is told
