@@ -22,6 +22,7 @@ from mtlbench.cells.request import parse
 from mtlbench.record.reading import cells
 from mtlbench.record.schema import Record
 from mtlbench.running.training import run_cell
+from mtlbench.tasks._vision import declare_operators
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
@@ -29,6 +30,7 @@ FIXTURES = TESTS / "fixtures"
 TINY = TESTS / "plugins" / "tiny.py"
 
 torch.set_num_threads(1)
+declare_operators()  # some tests import transformers, which imports torchvision, before they import the task
 
 
 @pytest.fixture(scope="session")

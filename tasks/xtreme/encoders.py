@@ -17,9 +17,11 @@ from torch import nn
 from mtlbench.errors import UsageError
 from mtlbench.storage import path_of
 
+from .._vision import declare_operators
 from .encoding import Symbols
 
 try:
+    declare_operators()  # transformers imports torchvision where it is installed
     import huggingface_hub
     import transformers
     from transformers import AutoConfig, AutoModel, AutoTokenizer
