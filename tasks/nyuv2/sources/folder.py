@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from ..geometry import Floats, Size, nearest, normals
 from ..views import Source
 from .arrays import unpacked, unusable
 from .description import DepthFiles, Description, LabelFiles, NormalFiles, read
-from .images import coloured, pillow, resized, single
+from .images import coloured, resized, single
 from .listed import Folder, folder
 from .places import folder_with
-from .prepared import FORM, View, prepared
+from .prepared import View, prepared
 
 OWN = "folder.yaml"
 """The description that people put beside their images."""
@@ -64,15 +62,10 @@ def load(description: Path, size: Size, base: Path | None = None) -> Source:
     """
     d = read(description)
     listed = folder(base or description.parent, d)
-    pillow()
-    try:
-        made_by = version("pillow")
-    except PackageNotFoundError:  # a build of it under another name
-        made_by = ""
     content = listed.digest()
-    key = hashlib.sha256(f"{FORM} {made_by} {size} {content} {d.model_dump_json()}".encode()).hexdigest()
     counts = {split: len(rows) for split, rows in listed.rows.items()}
-    splits, told = prepared(key, counts, size, lambda split, n: _view(listed, split, n, size))
+    read_as = d.model_dump_json(exclude={"title", "caveats"})
+    splits, told = prepared(f"folder {content} {read_as}", counts, size, lambda split, n: _view(listed, split, n, size))
     return Source(
         splits,
         None if "val" in splits else _scenes(listed),

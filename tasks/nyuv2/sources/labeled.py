@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlbench.catalogue.data import datasets, locate
 from mtlbench.errors import UsageError
 from mtlbench.storage import read_regular
 
@@ -20,17 +21,14 @@ from ..._cache import kept
 from ..geometry import KINECT, KINECT_SIZE, Floats, Size, nearest, normals
 from ..views import CLASSES, IGNORED, Source
 from .arrays import mapped, unusable
-from .images import pillow, resized
+from .images import resized
 from .listed import LARGEST
-from .places import folder_with
-from .prepared import FORM, View, prepared
+from .prepared import View, prepared
 
 FILE = "nyu_depth_v2_labeled.mat"
 NORMALS = "normals.npy"
 """Beside it, if somebody has normals of their own: (N, H, W, 3), in the axes of `Views`, 0 where not known."""
-SPLIT = "splits.mat"
-TO_40 = "classMapping40.mat"
-TO_13 = "class13Mapping.mat"
+META = ("splits.mat", "classMapping40.mat", "class13Mapping.mat")
 WINDOW = 21
 """Of the planes that normals are derived by, in pixels of the whole image; depth is rounded to 3 cm at 3 m."""
 DEPTHS = {"raw": "rawDepths", "filled": "depths"}
@@ -40,14 +38,18 @@ class Files(NamedTuple):
     """Where the official files are."""
 
     data: Path
-    meta: Path
-    """The folder of the split and of the mappings."""
+    split: Path
+    to_40: Path
+    """The mapping of 894 classes to 40."""
+    to_13: Path
+    """The mapping of these to 13."""
 
 
 def find(root: Path | None, wanted_by: str) -> Files:
     """The official files below the data root; raises `DataMissing` if some are not there."""
-    data = folder_with((FILE,), "labeled", root, wanted_by) / FILE
-    return Files(data, folder_with((SPLIT,), "labeled-meta", root, wanted_by))
+    declared = datasets("nyuv2")
+    data = locate(declared["labeled"], FILE, root, wanted_by)
+    return Files(data, *(locate(declared["labeled-meta"], name, root, wanted_by) for name in META))
 
 
 def load(files: Files, size: Size, depth: Literal["raw", "filled"]) -> Source:
@@ -64,13 +66,11 @@ def load(files: Files, size: Size, depth: Literal["raw", "filled"]) -> Source:
     Raises:
         UsageError: a file is cut short or lacks something; the message names it.
     """
-    pillow()
     with _opened(files.data) as mat:
         official = _official(mat, files, depth, size)
         content = hashlib.sha256(" ".join(_sha256(path) for path in official.used).encode()).hexdigest()
-        key = hashlib.sha256(f"{FORM} labeled {size} {depth} {WINDOW} {content}".encode()).hexdigest()
         counts = {split: len(places) for split, places in official.split.items()}
-        splits, told = prepared(key, counts, size, official.view)
+        splits, told = prepared(f"labeled {depth} {WINDOW} {content}", counts, size, official.view)
     known: dict[str, int] = {}
     derived = f"derived from the {depth} depth: planes through {WINDOW} x {WINDOW} pixels of the whole image"
     facts = {
@@ -107,7 +107,7 @@ class _Official:
     def used(self) -> list[Path]:
         """All files that the views depend on."""
         own = [] if self.normals is None else [self.files.data.with_name(NORMALS)]
-        return [self.files.data, *(self.files.meta / name for name in (SPLIT, TO_40, TO_13)), *own]
+        return [*self.files, *own]
 
     def view(self, split: str, n: int) -> View:
         """The n-th view of a split, made."""
@@ -142,8 +142,8 @@ def _official(mat: Any, files: Files, depth: str, size: Size) -> _Official:
         _dataset(mat, "labels", shape, "u", files.data),
         _own_normals(files.data.with_name(NORMALS), shape),
         scenes,
-        _split(files.meta / SPLIT, len(scenes)),
-        _classes(files.meta),
+        _split(files.split, len(scenes)),
+        _classes(files.to_40, files.to_13),
     )
 
 
@@ -200,17 +200,17 @@ def _split(path: Path, count: int) -> dict[str, list[int]]:
     return split
 
 
-def _classes(meta: Path) -> NDArray[np.int8]:
+def _classes(to_40: Path, to_13: Path) -> NDArray[np.int8]:
     """(895,): of each of the 894 classes, and of 0, unlabelled, that of the 13."""
-    to_40 = np.asarray(_mat(meta / TO_40).get("mapClass", ())).ravel()
+    of_894 = np.asarray(_mat(to_40).get("mapClass", ())).ravel()
     try:
-        to_13 = np.asarray(_mat(meta / TO_13)["classMapping13"]["labels13"].item()).ravel()
+        of_40 = np.asarray(_mat(to_13)["classMapping13"]["labels13"].item()).ravel()
     except (KeyError, ValueError, IndexError) as error:
-        raise unusable(meta / TO_13, "it has no classMapping13.labels13") from error
-    for values, most, name in ((to_40, len(to_13), TO_40), (to_13, len(CLASSES), TO_13)):
+        raise unusable(to_13, "it has no classMapping13.labels13") from error
+    for values, most, path in ((of_894, len(of_40), to_40), (of_40, len(CLASSES), to_13)):
         if not values.size or values.dtype.kind not in "iu" or values.min() < 1 or values.max() > most:
-            raise unusable(meta / name, f"its classes are not from 1 to {most}")
-    return np.concatenate([[IGNORED], to_13[to_40.astype(int) - 1].astype(int) - 1]).astype(np.int8)
+            raise unusable(path, f"its classes are not from 1 to {most}")
+    return np.concatenate([[IGNORED], of_40[of_894.astype(int) - 1].astype(int) - 1]).astype(np.int8)
 
 
 def _mat(path: Path) -> dict[str, Any]:

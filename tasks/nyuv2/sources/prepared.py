@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from ..._cache import kept
 from ..geometry import Floats, Size
 from ..views import CLASSES, IGNORED, Views
+from .arrays import mapped
+from .images import pillow
 
 FORM = 1
 """Of what is kept; raised whenever the same files would give other arrays."""
@@ -38,22 +42,32 @@ class View(NamedTuple):
 
 
 def prepared(
-    key: str, counts: Mapping[str, int], size: Size, view: Callable[[str, int], View]
+    of: str, counts: Mapping[str, int], size: Size, view: Callable[[str, int], View]
 ) -> tuple[dict[str, Views], dict[str, Any]]:
     """The views of each split, from the cache if they were made before, and what is to be told of them.
 
     Args:
-        key: SHA-256 (hex) of all that the views depend on.
+        of: all that the views depend on, but for their size: the checksums of files, and how they are read.
         counts: split -> how many views it has.
         size: of the views.
         view: makes the n-th view of a split.
     """
+    pillow()
+    key = hashlib.sha256(f"{FORM} {_pillow_version()} {size} {of}".encode()).hexdigest()
     folder = kept(f"nyuv2-{key}", "the views", lambda place: _make(place, counts, size, view))
-    splits = {
-        split: Views(*(np.load(_file(folder, split, field), mmap_mode="r") for field in View._fields))
-        for split in counts
-    }
+    splits = {}
+    for split in counts:
+        columns: list[Any] = [mapped(_file(folder, split, field)) for field in View._fields]
+        splits[split] = Views(*columns)
     return splits, json.loads((folder / FACTS).read_text())
+
+
+def _pillow_version() -> str:
+    """Versions may decode a JPEG to other values."""
+    try:
+        return version("pillow")
+    except PackageNotFoundError:  # a build of it under another name
+        return ""
 
 
 def _make(folder: Path, counts: Mapping[str, int], size: Size, view: Callable[[str, int], View]) -> None:

@@ -133,15 +133,15 @@ def test_views_are_made_once_and_the_large_file_is_read_once(root: Path, monkeyp
 
 
 def test_missing_files_say_where_they_were_looked_for(root: Path) -> None:
-    with pytest.raises(DataMissing, match="no data root is set"):
+    with pytest.raises(DataMissing, match="No data root is set"):
         labeled.find(None, "nyuv2/labeled")
     (root / "nyuv2/nyuv2-meta-data/splits.mat").rename(root / "nyuv2/splits.mat")
-    assert labeled.find(root, "nyuv2/labeled").meta == root / "nyuv2"
+    assert labeled.find(root, "nyuv2/labeled").split == root / "nyuv2/splits.mat"
     (root / "nyuv2/splits.mat").unlink()
-    with pytest.raises(DataMissing, match=r"splits.mat is not in .*github.com/ankurhanda/nyuv2-meta-data"):
+    with pytest.raises(DataMissing, match=r"its file splits.mat is not there.*\n.*data fetch nyuv2/labeled"):
         labeled.find(root, "nyuv2/labeled")
     (root / "nyuv2" / labeled.FILE).unlink()
-    with pytest.raises(DataMissing, match=r"nyuv2/labeled needs the official .*cs.nyu.edu"):
+    with pytest.raises(DataMissing, match=r"nyuv2/labeled needs the official .*\n.*cs.nyu.edu"):
         labeled.find(root, "nyuv2/labeled")
 
 
@@ -208,7 +208,7 @@ BAD: dict[str, tuple[str, Callable[[Path], Any]]] = {
         lambda root: (root / "nyuv2/nyuv2-meta-data/splits.mat").write_text("x" * 300),
     ),
     "no mapping file": (
-        "classMapping40.mat cannot be read: No such file",
+        "its file classMapping40.mat is not there",
         lambda root: (root / "nyuv2/nyuv2-meta-data/classMapping40.mat").unlink(),
     ),
     "normals of another shape": (
