@@ -408,3 +408,13 @@ def test_operators_are_declared_where_torchvisions_library_cannot_be_loaded_and_
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["not installed: False", "fits: False", "does not fit: True"], done.stderr
     assert done.returncode == 0, done.stderr
+
+
+def test_the_small_model_begins_without_a_checkerboard() -> None:
+    torch.manual_seed(0)
+    model = build("small").eval()
+    inner = torch.rand(1, 32, 3, 4)
+    for head in model.heads.values():
+        fine = torch.nn.functional.pixel_shuffle(head[-1](inner), 2)
+        assert torch.equal(fine[..., ::2, ::2], fine[..., 1::2, 1::2])
+        assert torch.equal(fine[..., ::2, 1::2], fine[..., 1::2, ::2])
