@@ -125,8 +125,8 @@ def _block(read: int, written: int, stride: int = 1, dilation: int = 1) -> nn.Se
 def _head(channels: int) -> nn.Sequential:
     last = nn.Conv2d(INNER, channels * FINER**2, 1)
     with torch.no_grad():
-        # The pixels that one place predicts begin as one, or they stay a checkerboard (Aitken et al., arXiv:1707.02937).
-        for values in (last.weight, last.bias):
+        # The pixels that one place predicts begin alike, or a checkerboard stays (Aitken et al., arXiv:1707.02937).
+        for values in last.parameters():
             values.copy_(values[:: FINER**2].repeat_interleave(FINER**2, dim=0))
     return nn.Sequential(_block(DECODED, INNER), last)
 
