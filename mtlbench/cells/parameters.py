@@ -19,8 +19,11 @@ def searchable(method: str) -> Space:
 
 
 def checked_parameters(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All hyper-parameters of a method as a cell holds them; raises `UsageError` for what it does not allow."""
-    from mtlbench.catalogue.signature import validated
+    """All hyper-parameters of a method as a cell holds them; raises `UsageError` for what it does not allow.
+
+    Those that the method added later are left out at their default, so that cells from before keep their identity.
+    """
+    from mtlbench.catalogue.signature import parameters, validated
 
     cls = methods.load(method)
     values = validated(method, cls, given)
@@ -32,7 +35,9 @@ def checked_parameters(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
-    return settings
+    declared = parameters(cls)
+    unsaid = {key for key in getattr(cls, "added_later", ()) if values[key] == declared[key].default}
+    return {key: value for key, value in settings.items() if key not in unsaid}
 
 
 def check_finite(key: str, value: Any) -> None:

@@ -36,6 +36,8 @@ class Method(nn.Module, ABC):
     """The numbers of objectives that it can combine in one step, such as `{2}` or `range(2, 9)`; None for any."""
     per_group: ClassVar[tuple[str, ...]] = ()
     """The buffers whose first axis is the group, so that state is kept where groups come or go during training."""
+    added_later: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that joined when cells had been run without them: identities leave them out at their default."""
 
     generator: torch.Generator
     """The source of everything the method draws; part of its state."""

@@ -107,7 +107,7 @@ def test_the_published_defaults_and_ranges_of_the_built_in_methods():
         "gradvac": {"beta": 0.01, "target": None, "shuffle": True},
         "pcgrad": {"shuffle": True},
         "mgda": {"normalize": "none"},
-        "gradnorm": {"alpha": 1.5, "lr": 0.025, "layer": "last"},
+        "gradnorm": {"alpha": 1.5, "lr": 0.025, "layer": "last", "step": "published"},
         "scalarization": {"weights": None},
     }
     for name, bad in (

@@ -1,11 +1,15 @@
 """GradNorm: the first update by hand, its definition by autograd, its state, and what trains the model."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import mtlbench
+from mtlbench.cells.cell import Cell
+from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
 
 
@@ -164,3 +168,117 @@ def test_objectives_that_are_equal_up_to_rounding_keep_equal_weights():
         norm, loss = torch.rand(2, generator=rng, dtype=torch.float64).add(0.1).tolist()
         method.weights(diagonal(norm, norm, norm * (1 + 1e-15)), losses(loss, loss, loss))
     torch.testing.assert_close(method.weight, torch.ones(3, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+# --- a step in log w ---------------------------------------------------------------------------------------
+
+
+def weighted_norms(norms, steps, **parameters):
+    """(steps, K): the weighted norms of every step, for gradients that stay as they are."""
+    method = mtlbench.method("gradnorm", **parameters)
+    gramian, ones = diagonal(*norms), torch.ones(len(norms), dtype=torch.float64)
+    return torch.stack([method.weights(gramian, ones) for _ in range(steps)]) * losses(*norms)
+
+
+def apart(weighted):
+    """(steps,): the largest over the smallest weighted norm; 1 is ideal with equal rates."""
+    return weighted.amax(1) / weighted.amin(1)
+
+
+RATIOS = [1, 3, 10, 20, 50, 100, 300, 1000]
+SPREADS = {
+    **{f"{r} to 1": (r, 1) for r in RATIOS},
+    "one of eight is large": (1000, *[1] * 7),
+    "one of eight is small": (*[1000] * 7, 1),
+    "eight in a row": tuple(10 ** (3 * i / 7) for i in range(8)),
+}
+
+
+@pytest.mark.parametrize("lr", [0.025, 0.1])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_a_step_in_log_w_balances_norms_of_up_to_1000_to_1_in_the_steps_that_are_promised(spread, lr):
+    norms = SPREADS[spread]
+    promised = math.ceil(math.log(max(norms) / min(norms)) / lr) + 1
+    late = apart(weighted_norms(norms, promised + 200, step="log", lr=lr))[promised:]
+    assert late.max() <= math.exp(2 * lr) * 1.005
+
+
+def test_the_published_step_does_not_balance_norms_that_differ_by_more_than_some_20_to_1():
+    medians = {r: apart(weighted_norms((r, 1), 2000))[1000:].median().item() for r in RATIOS}
+    assert max(medians[r] for r in (1, 3, 10)) < 2
+    assert medians[20] > 2
+    assert all(medians[r] > 10 for r in (50, 100, 300))
+    assert medians[1000] > 1000
+
+
+def test_a_step_in_log_w_is_a_gradient_step_on_the_published_objective_in_log_w():
+    rng = torch.Generator().manual_seed(1)
+    method = mtlbench.method("gradnorm", step="log", lr=0.05)
+    expected, first = torch.ones(4, dtype=torch.float64), None
+    for _ in range(60):
+        rows = torch.randn(4, 30, generator=rng, dtype=torch.float64) * torch.tensor([[30.0], [3.0], [1.0], [0.1]])
+        loss = 0.1 + torch.rand(4, generator=rng, dtype=torch.float64)
+        first = loss if first is None else first
+        used = method.weights(rows @ rows.T, loss)
+        torch.testing.assert_close(used, expected, rtol=1e-9, atol=0)
+        leaf = expected.log().requires_grad_()
+        weighted = leaf.exp() * rows.norm(dim=1)
+        mean, rates = weighted.mean().detach(), loss / first
+        ((weighted - mean * (rates / rates.mean()) ** 1.5).abs().sum() / mean).backward()
+        moved = (expected.log() - 0.05 * leaf.grad).exp()
+        expected = 4 * moved / moved.sum()
+
+
+def test_in_log_w_weights_sum_to_k_and_stay_above_their_floor_whatever_the_norms_and_the_step():
+    rng = torch.Generator().manual_seed(3)
+    for lr in (0.025, 0.5, 1e6):
+        method = mtlbench.method("gradnorm", step="log", lr=lr)
+        for _ in range(200):
+            scale = 10 ** (12 * torch.rand(4, generator=rng, dtype=torch.float64) - 6)
+            method.weights(torch.diag(scale**2), 0.01 + torch.rand(4, generator=rng, dtype=torch.float64))
+            assert method.weight.sum().item() == pytest.approx(4, rel=1e-9)
+            assert method.weight.min().item() >= 1e-6 * (1 - 1e-9)
+
+
+def test_in_log_w_an_objective_whose_gradient_vanishes_leaves_the_others_a_weight():
+    method = mtlbench.method("gradnorm", step="log", lr=0.5)
+    for _ in range(200):
+        method.weights(diagonal(1, 0), losses(1, 1))
+    assert method.weight.tolist() == pytest.approx([1e-6, 2 - 1e-6], rel=1e-9)
+
+
+def test_weights_do_not_depend_on_the_scale_of_the_gradients_with_a_step_in_log_w():
+    one, other = weighted_norms((40, 2, 1), 50, step="log"), weighted_norms((40e4, 2e4, 1e4), 50, step="log")
+    torch.testing.assert_close(other, 1e4 * one, rtol=1e-9, atol=0)
+
+
+def test_a_step_in_log_w_goes_on_from_its_saved_state():
+    whole, before, after = (mtlbench.method("gradnorm", step="log", lr=0.1) for _ in range(3))
+    inputs = [(diagonal(1 + n, 30.0), losses(5.0 - n / 10, 2.0)) for n in range(12)]
+    expected = [whole.weights(*each) for each in inputs]
+    for each in inputs[:5]:
+        before.weights(*each)
+    after.load_state_dict(before.state_dict())
+    for each, goal in zip(inputs[5:], expected[5:], strict=True):
+        assert torch.equal(after.weights(*each), goal)
+
+
+def test_absent_objectives_keep_their_weight_with_a_step_in_log_w():
+    method = mtlbench.method("gradnorm", step="log", lr=0.1)
+    method.begin(3, 1)
+    method.weights(diagonal(1, 9), losses(5, 7), present=[0, 2])
+    assert method.weight[1] == 1.0
+    assert method.weight.sum().item() == pytest.approx(3, rel=1e-12)
+    assert method.weight[2] < 1.0 < method.weight[0]
+
+
+def test_the_later_parameter_leaves_identities_of_earlier_cells_as_they_were():
+    default, stated, log = (
+        parse(["method=gradnorm", "task=multimnist/digits", *more]).cells[0]
+        for more in ([], ["method.step=published"], ["method.step=log"])
+    )
+    assert default.parameters == {"alpha": 1.5, "lr": 0.025, "layer": "last"}
+    assert stated.id == default.id == "50bfedabf16c"
+    assert log.id != default.id
+    assert log.label == "gradnorm(step=log)"
+    assert Cell.from_data(log.to_data()).id == log.id
