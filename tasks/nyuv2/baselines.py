@@ -11,21 +11,29 @@ from torch.nn import functional
 from mtlbench.catalogue.task import Estimate
 
 from .metrics import Convention, Scores
-from .views import CLASSES, Views
+from .views import CLASSES, IGNORED, Views
 
 OBJECTIVES = ("segmentation", "depth", "normal")
+MOST = 400
+"""Training views that are looked at; of more, so many, spread evenly."""
 ROWS = 8
-"""Rows of pixels that are looked at together, of all training views."""
+"""Rows of pixels whose medians are taken at a time."""
 
 
 def baselines(train: Views, test: Views, scoring: Convention, batch: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Objective -> name -> metric -> score on `test` of two answers learnt from `train`.
+    """Objective -> name -> metric -> score on `test` of two answers learnt from `train`, or from `MOST` views of it.
 
     `constant`: everywhere the most frequent class, the median depth and the mean direction of the normals.
     `by place`: the same at each pixel of the image, over the training views.
     """
-    by_place = _by_place(train)
-    answers = {"constant": _everywhere(train, by_place), "by place": by_place}
+    chosen = range(len(train)) if len(train) <= MOST else [n * len(train) // MOST for n in range(MOST)]
+    labels = np.stack([train.labels[n] for n in chosen])
+    depths = np.stack([train.depths[n] for n in chosen])
+    direction = np.asarray(np.sum([train.normals[n] for n in chosen], axis=0, dtype=np.float32))
+    answers = {
+        "constant": _everywhere(labels, depths, direction),
+        "by place": _by_place(labels, depths, direction),
+    }
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in OBJECTIVES}
     for name, answer in answers.items():
         scores = Scores(OBJECTIVES, scoring)
@@ -41,30 +49,25 @@ def _value(score: float | Estimate) -> float:
     return score.value if isinstance(score, Estimate) else score
 
 
-def _by_place(train: Views) -> dict[str, Tensor]:
+def _by_place(
+    labels: NDArray[np.int8], depths: NDArray[np.float32], direction: NDArray[np.float32]
+) -> dict[str, Tensor]:
     """Predictions (1, C, H, W) of each objective, pixel by pixel."""
-    height, width = train.size
-    classes = np.zeros((height, width), np.int64)
-    depth = np.zeros((height, width), np.float32)
-    normal = np.zeros((3, height, width), np.float32)
-    for top in range(0, height, ROWS):
-        rows = slice(top, top + ROWS)
-        labels = np.stack([view[rows] for view in train.labels])
-        classes[rows] = np.stack([(labels == c).sum(0) for c in range(len(CLASSES))]).argmax(0)
-        depth[rows] = _median(np.stack([view[rows] for view in train.depths]))
-        normal[:, rows] = np.sum([view[:, rows] for view in train.normals], axis=0, dtype=np.float32)
-    return _predictions(classes, depth, normal)
+    classes = np.stack([(labels == c).sum(0) for c in range(len(CLASSES))]).argmax(0)
+    depth = np.concatenate([_median(depths[:, top : top + ROWS]) for top in range(0, depths.shape[1], ROWS)])
+    return _predictions(classes, depth, direction)
 
 
-def _everywhere(train: Views, by_place: dict[str, Tensor]) -> dict[str, Tensor]:
+def _everywhere(
+    labels: NDArray[np.int8], depths: NDArray[np.float32], direction: NDArray[np.float32]
+) -> dict[str, Tensor]:
     """The same for every pixel."""
-    height, width = train.size
-    counts = np.sum([np.bincount(v[v >= 0].ravel(), minlength=len(CLASSES)) for v in train.labels], axis=0)
-    measured = np.concatenate([view[view > 0] for view in train.depths])
-    depth = np.full((height, width), np.median(measured) if measured.size else 0, np.float32)
-    direction = by_place["normal"].mean((0, 2, 3)).numpy()
-    normal = np.broadcast_to(direction[:, None, None], (3, height, width)).astype(np.float32)
-    return _predictions(np.full((height, width), counts.argmax()), depth, normal)
+    counts = np.bincount(labels[labels != IGNORED], minlength=len(CLASSES))
+    measured = depths[depths > 0]
+    middle = np.median(measured) if measured.size else 0
+    size = labels.shape[1:]
+    mean = np.broadcast_to(direction.mean((1, 2), keepdims=True), direction.shape).astype(np.float32)
+    return _predictions(np.full(size, counts.argmax()), np.full(size, middle, np.float32), mean)
 
 
 def _median(depths: NDArray[np.float32]) -> NDArray[np.float32]:
