@@ -14,7 +14,7 @@ from mtlbench.storage import path_of
 from ..geometry import Floats, Size, nearest, normals
 from ..views import Source
 from .arrays import unpacked, unusable
-from .description import DepthFiles, Description, LabelFiles, NormalFiles, read
+from .description import DepthFiles, Description, LabelFiles, NormalFiles, SceneColumn, read
 from .images import coloured, resized, single
 from .listed import Folder, folder
 from .places import folder_with
@@ -66,12 +66,12 @@ def load(description: Path, size: Size, base: Path | None = None) -> Source:
     counts = {split: len(rows) for split, rows in listed.rows.items()}
     read_as = d.model_dump_json(exclude={"title", "caveats"})
     splits, told = prepared(f"folder {content} {read_as}", counts, size, lambda split, n: _view(listed, split, n, size))
-    return Source(
-        splits,
-        None if "val" in splits else _scenes(listed),
-        {"title": d.title, "files_sha256": content, "normals": _origin(d), **told},
-        caveats=d.caveats,
-    )
+    facts = {"title": d.title, "files_sha256": content, "normals": _origin(d), **told}
+    if "val" in splits or d.scene is None:
+        return Source(splits, facts=facts, caveats=d.caveats)
+    blocks = f"{d.scene.numbers} consecutive numbers of" if d.scene.numbers else "as named by"
+    facts["scenes"] = f"{blocks} the column {d.scene.column}"
+    return Source(splits, _scenes(listed, d.scene), facts, caveats=d.caveats)
 
 
 def _view(listed: Folder, split: str, n: int, size: Size) -> View:
@@ -161,11 +161,8 @@ def _numbers(content: bytes, path: Path) -> NDArray[Any]:
     return values
 
 
-def _scenes(listed: Folder) -> list[int] | None:
-    """Of each training view the number of its scene; None where the list does not tell."""
-    scene = listed.described.scene
-    if scene is None:
-        return None
+def _scenes(listed: Folder, scene: SceneColumn) -> list[int]:
+    """Of each training view the number of its scene."""
     known: dict[str, int] = {}
     return [known.setdefault(listed.scene(scene, row), len(known)) for row in listed.rows["train"]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,7 @@ def test_scenes_come_from_a_column_or_from_blocks_of_numbers(data: Data) -> None
     by_name = data.load(lambda described: described.update(scene={"column": "room"})).scenes
     assert by_name == [0, 1, 0]
     assert data.load(lambda described: described.update(scene={"column": "name", "numbers": 3})).scenes == [0, 1, 1]
+    assert data.load().facts["scenes"] == "3 consecutive numbers of the column name"
     data.refused("'kitchen' in line 2, column room", lambda d: d.update(scene={"column": "room", "numbers": 3}))
 
 
@@ -229,6 +231,11 @@ def test_progress_is_told(data: Data, caplog: pytest.LogCaptureFixture, monkeypa
     with caplog.at_level("INFO"):
         data.load()
     assert [record.progress for record in caplog.records if hasattr(record, "progress")][-1] == (4, 4)
+
+
+def test_a_missing_package_says_what_to_install(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    data.refused(r'nyuv2 need Pillow: pip install "mtlbench\[vision\]"')
 
 
 def test_caveats_come_from_the_description(data: Data) -> None:
