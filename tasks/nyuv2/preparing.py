@@ -11,19 +11,13 @@ from typing import Any
 import numpy as np
 
 from mtlbench.errors import UsageError, unknown
-from mtlbench.storage import path_of
 
 from .options import Options
-from .sources.places import folder_with
 from .views import Source, Views
 
 SPLITS = ("train", "val", "test")
 SMALL_SIZE, MTAN_SIZE = (96, 128), (288, 384)
 """Height and width where the protocol leaves them open."""
-OWN, SUBSET = "folder.yaml", ("subset.csv",)
-"""What the data of the variant `folder` are recognised by: their own description, or the list of the known subset."""
-PACKAGED = Path(__file__).parent / "sources" / "nyuv2-subset.yaml"
-"""The description of the known subset."""
 CARVING_SEED = 0
 """Of the order in which scenes are taken for validation."""
 SELECTED_ON_TEST = (
@@ -112,9 +106,9 @@ def _rooms(o: Options, data_root: Path | None) -> Source:
 
 
 def _mtan(o: Options, data_root: Path | None) -> Source:
-    from .sources.mtan import load
+    from .sources.mtan import find, load
 
-    root = folder_with(("train", "val"), "mtan", data_root, "nyuv2/mtan")
+    root = find(data_root, "nyuv2/mtan")
     source = load(root)
     if o.size not in (None, own := source.splits["train"].size):
         raise UsageError(
@@ -131,14 +125,10 @@ def _labeled(o: Options, data_root: Path | None) -> Source:
 
 
 def _folder(o: Options, data_root: Path | None) -> Source:
-    from .sources.folder import load
+    from .sources.folder import find, load
 
-    size = o.size or SMALL_SIZE
-    if o.description:
-        return load(path_of(o.description), size)
-    base = folder_with((OWN, *SUBSET), "images", data_root, "nyuv2/folder")
-    own = base / OWN
-    return load(own, size) if own.exists() else load(PACKAGED, size, base)
+    description, base = find(data_root, o.description, "nyuv2/folder")
+    return load(description, o.size or SMALL_SIZE, base)
 
 
 LOADERS: dict[str, Callable[[Options, Path | None], Source]] = {

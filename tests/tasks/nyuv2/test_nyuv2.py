@@ -208,7 +208,7 @@ def test_views_on_disk_that_are_of_another_size_than_the_protocol_says_are_refus
 def test_data_that_are_not_there_are_asked_for_with_their_official_source(variant, tmp_path):
     found, protocol = resolve("nyuv2", variant, None, {})
     for root in (tmp_path, None):
-        with pytest.raises(DataMissing, match=r"(?s)https://.*put it into"):
+        with pytest.raises(DataMissing, match=r"(?s)https://.*put it(s files)? into"):
             NYUv2(found, protocol, root, CPU)
 
 
