@@ -154,6 +154,9 @@ class Provenance(Strict):
     """A hash of the machine's name and of its start: equal for runs whose times can be compared."""
     hardware: str
     device: str
+    kernels: dict[str, str] = pydantic.Field(default_factory=dict)
+    """Which code did the arithmetic on the CPU: the processor's `instructions` that torch used, the versions of its
+    libraries, and environment variables that choose among their code. Empty in records before schema version 6."""
     threads: Count
     precision: Precision = "float32"
     """In which forward passes of training really ran; a task may score in a higher one."""
@@ -219,9 +222,9 @@ class Record(Strict):
     that failed leaves the same content, as far as it came, in `failure.json`.
     """
 
-    schema_version: Literal[1, 2, 3, 4, 5] = 5
+    schema_version: Literal[1, 2, 3, 4, 5, 6] = 6
     """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision; 4 the method's defaults and
-    the last shared layer; 5 the sampling of scores. Older ones are read as is."""
+    the last shared layer; 5 the sampling of scores; 6 the kernels. Older ones are read as they are."""
     id: str
     status: Status
     reason: Annotated[str, pydantic.BeforeValidator(_writable)] = ""

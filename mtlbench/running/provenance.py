@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
+import os
 import platform
 import re
 import resource
@@ -51,6 +52,8 @@ class Origin(Strict):
     host: str
     hardware: str
     device: str
+    kernels: dict[str, str] = pydantic.Field(default_factory=dict)
+    """Which code does the arithmetic: the same versions choose other code on other processors, with other last bits."""
 
     @classmethod
     def of(cls, method: type, device: torch.device, packages: Sequence[str] = ()) -> Origin:
@@ -64,16 +67,19 @@ class Origin(Strict):
             host=_host(),
             hardware=hardware(device),
             device=str(device),
+            kernels=kernels(),
         )
 
     def changes(self, before: Origin) -> list[str]:
         """What is another here than where the cell was last, and may move its numbers: `torch 2.12.0, now 2.13.0`."""
+        parts = _both(before.kernels, self.kernels) if before.kernels else []  # older checkpoints do not tell
         pairs = [] if _same_source(before.commit, self.commit) else [("commit", before.commit, self.commit)]
         pairs += [
             ("source of the method", before.method_digest, self.method_digest),
             *((name, before.packages.get(name), self.packages.get(name)) for name in self._packages_of(before)),
             ("device", before.device, self.device),
             ("hardware", before.hardware, self.hardware),
+            *((name, before.kernels.get(name), self.kernels.get(name)) for name in parts),
         ]
         told = [(what, _told(old), _told(new)) for what, old, new in pairs]
         return [f"{what} {old}, now {new}" for what, old, new in told if old != new]
@@ -86,6 +92,7 @@ class Origin(Strict):
         """
         same = _same_source(before.commit, self.commit) and not before.dirty
         names = self._packages_of(before)
+        parts = _both(before.kernels, self.kernels)
         return Origin(
             commit=self.commit,
             dirty=None if self.commit is None else bool(self.dirty) or not same,
@@ -94,10 +101,16 @@ class Origin(Strict):
             host=_then(before.host, self.host),
             hardware=_then(before.hardware, self.hardware),
             device=_then(before.device, self.device),
+            kernels={name: _then(before.kernels.get(name), self.kernels.get(name)) for name in parts},
         )
 
     def _packages_of(self, before: Origin) -> list[str]:
-        return [*dict.fromkeys((*before.packages, *self.packages))]
+        return _both(before.packages, self.packages)
+
+
+def _both(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The names in either, those of before first."""
+    return [*dict.fromkeys((*before, *now))]
 
 
 def _last(value: str | None) -> str:
@@ -143,6 +156,28 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+LIBRARIES = {"blas": r"Math Kernel Library Version (\S+)|OpenBLAS (\S+)", "onednn": r"MKL-DNN v(\S+)"}
+"""What torch says of the libraries that it was built with."""
+CHOOSING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+"""Environment variables by which these choose their code."""
+
+
+@cache
+def kernels() -> dict[str, str]:
+    """What decides which code does the arithmetic of a CPU: `instructions`, library versions, variables that are set.
+
+    The libraries choose their code by the processor, which `hardware` names, unless a variable says otherwise.
+    """
+    import torch
+
+    built = torch.__config__.show()
+    found = {"instructions": torch.backends.cpu.get_cpu_capability()}
+    for name, pattern in LIBRARIES.items():
+        if match := re.search(pattern, built):
+            found[name] = next(group for group in match.groups() if group)
+    return {**found, **{name: os.environ[name] for name in CHOOSING if os.environ.get(name)}}
 
 
 @cache

@@ -357,6 +357,10 @@ def test_an_origin_lists_what_has_changed_since_the_last_one() -> None:
         "device cpu, now cuda:0",
         "hardware cpu of one, now gpu",
     ]
+    avx2, amx = ({"instructions": name, "onednn": "3.12.0"} for name in ("AVX2", "AVX512"))
+    assert origin(kernels=amx).changes(origin(kernels=avx2)) == ["instructions AVX2, now AVX512"]
+    assert origin(kernels=amx).changes(origin()) == []
+    assert origin(kernels=amx).after(origin(kernels=avx2)).kernels["instructions"] == "AVX2 then AVX512"
     both = now.after(before)
     assert both.packages == {"torch": "2.12.0 then 2.13.0", "numpy": "2.0 then none", "scipy": "none then 1.0"}
     assert (both.device, both.host, both.dirty) == ("cpu then cuda:0", "h then i", False)
@@ -404,3 +408,15 @@ def test_a_record_names_the_commit_of_the_checkout(train: Callable[..., Record])
         pytest.skip("this is no checkout")
     provenance.source_commit.cache_clear()  # what it was when an earlier test asked
     assert train(WORDS).provenance.commit == head.stdout.strip()
+
+
+def test_kernels_name_instructions_libraries_and_the_variables_that_choose_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    provenance.kernels.cache_clear()
+    found = provenance.kernels()
+    provenance.kernels.cache_clear()
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert found["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    if torch.backends.mkldnn.is_available():
+        assert found["onednn"][0].isdigit()
+    assert "MKL_CBWR" not in found
