@@ -56,13 +56,18 @@ def t_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     return _interval(float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x))), len(x) - 1, len(x), level)
 
 
-def paired_difference(values: ArrayLike, baseline: ArrayLike, level: float = LEVEL) -> Difference:
+def paired_difference(values: ArrayLike, baseline: ArrayLike, level: float = LEVEL, floor: float = 0.0) -> Difference:
     """`values - baseline`, both (n,) and paired by position: mean, t interval and t test over the n differences.
 
-    Where all differences are equal there is no spread to judge by: p is 1 if they are zero, else 0.
+    Args:
+        values: (n,).
+        baseline: (n,).
+        level: of confidence.
+        floor: the variance that the differences have at least (`mtlbench.tables.rounding`). Without one, differences
+            that are all equal show no spread to judge by: no interval and no test, or, if they are zero, p = 1.
     """
     d = np.asarray(values, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
-    return stratified_mean([d], level) if len(d) else Difference(math.nan, math.nan, math.nan, 0, math.nan)
+    return stratified_mean([d], level, [floor]) if len(d) else Difference(math.nan, math.nan, math.nan, 0, math.nan)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -274,7 +279,7 @@ def interquartile_mean(tasks: Sequence[Array], level: float = LEVEL, *, generato
     return _interval(estimate, growth * float(means.std()), freedom, runs, level)
 
 
-def stratified_mean(tasks: Sequence[Array], level: float = LEVEL) -> Difference:
+def stratified_mean(tasks: Sequence[Array], level: float = LEVEL, floors: Sequence[float] = ()) -> Difference:
     """The mean over T tasks of their means over seeds, with its interval and its p-value against zero.
 
     The tasks are fixed; the error is that of their seeds (Welch and Satterthwaite). Of paired differences, this tests
@@ -283,13 +288,16 @@ def stratified_mean(tasks: Sequence[Array], level: float = LEVEL) -> Difference:
     Args:
         tasks: T arrays (n_t,).
         level: of confidence.
+        floors: T variances that the values have at least; none for no such knowledge. Values without any spread
+            then have no interval and no test, or, if they are zero, p is 1.
     """
     mean, runs = float(np.mean([x.mean() for x in tasks])), sum(len(x) for x in tasks)
     if min(len(x) for x in tasks) < 2:
         return Difference(mean, math.nan, math.nan, runs, math.nan)
-    error, freedom = _welch(tasks, np.full(len(tasks), 1 / len(tasks)))
+    error, freedom = _welch(tasks, np.full(len(tasks), 1 / len(tasks)), floors)
     if error <= 1e-12 * abs(mean):
-        return Difference(mean, mean, mean, runs, 0.0 if mean else 1.0)
+        unknown = math.nan if mean else 0.0
+        return Difference(mean, unknown, unknown, runs, math.nan if mean else 1.0)
     inside = _interval(mean, error, freedom, runs, level)
     p = 2.0 * float(special.stdtr(freedom, -abs(mean) / error))
     return Difference(mean, inside.low, inside.high, runs, p)
@@ -342,9 +350,13 @@ def _interval(mean: float, error: float, freedom: float, n: int, level: float) -
     return Interval(mean, mean - half, mean + half, n)
 
 
-def _welch(samples: Sequence[Array], factors: Array) -> tuple[float, float]:
-    """Standard error and degrees of freedom of `sum_i factors_i mean(samples_i)`, the samples being independent."""
-    parts = np.array([f * f * x.var(ddof=1) / len(x) for f, x in zip(factors, samples, strict=True)])
+def _welch(samples: Sequence[Array], factors: Array, floors: Sequence[float] = ()) -> tuple[float, float]:
+    """Standard error and degrees of freedom of `sum_i factors_i mean(samples_i)`, the samples being independent.
+
+    No sample's variance counts as less than its floor.
+    """
+    variances = np.maximum([x.var(ddof=1) for x in samples], floors or 0.0)
+    parts = factors**2 * variances / [len(x) for x in samples]
     total = float(parts.sum())
     if total == 0:
         return 0.0, float(min(len(x) for x in samples) - 1)

@@ -16,6 +16,7 @@ from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array
 from mtlbench.rendering.table import Column, Note, Row, Table, Value
 from mtlbench.statistics import Difference, Interval
+from mtlbench.tables import best
 from mtlbench.tables.columns import Cells
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.leaderboard import Leaderboard
@@ -140,14 +141,15 @@ class _Pool:
 
     def difference(self, one: str, other: str) -> Difference:
         """The mean over tasks of `one` minus `other`, positive = better; without a common seed in one, no number."""
-        tasks = []
+        tasks, floors = [], []
         for board, mine, theirs in zip(self.boards, self.everywhere[one], self.everywhere[other], strict=True):
             common = sorted({*mine.seeds} & {*theirs.seeds})
             if not common:
                 return Difference(math.nan, math.nan, math.nan, 0, math.nan)
             x, y = (_delta(board, e)[[e.seeds.index(seed) for seed in common]] for e in (mine, theirs))
             tasks.append(x - y)
-        return statistics.stratified_mean(tasks, self.options.level)
+            floors.append(board.delta.floor if board.delta else 0.0)
+        return statistics.stratified_mean(tasks, self.options.level, floors)
 
 
 def _delta(board: Leaderboard, e: Entry) -> Array:
@@ -239,12 +241,17 @@ def _aggregates(pool: _Pool, values: Cells) -> list[Column]:
 def _as_good_as_the_best(pool: _Pool) -> set[str]:
     if not pool.scores:
         return set()
-    best = max(pool.scores, key=lambda label: float(np.mean([x.mean() for x in pool.scores[label]])))
-    others = [label for label in pool.scores if label != best]
-    adjusted = statistics.holm([pool.difference(label, best).p for label in others])
+    leader = max(pool.scores, key=lambda label: float(np.mean([x.mean() for x in pool.scores[label]])))
+    others = [label for label in pool.scores if label != leader]
+    behind = [pool.difference(leader, label) for label in others]
+    tasks = len(pool.boards)
+    # On the seeds that both have, the leader can be behind.
+    p_values = [1.0 if d.mean < 0 or (math.isnan(d.p) and d.n > tasks) else d.p for d in behind]
+    # A test over T tasks has T - 1 degrees of freedom less than one over all its pairs.
+    adjusted = best.adjusted(p_values, max((d.n - tasks + 1 for d in behind), default=0))
     tested = {label: p for label, p in zip(others, adjusted, strict=True) if not math.isnan(p)}
     good = {label for label, p in tested.items() if p >= 1 - pool.options.level}
-    return {best} | good if tested else set()
+    return {leader} | good if tested else set()
 
 
 def _ranks(pool: _Pool, values: Cells) -> Column:

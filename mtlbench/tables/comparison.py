@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -14,9 +14,10 @@ from mtlbench import statistics
 from mtlbench.record.runs import Array, Measure
 from mtlbench.rendering.table import Column, Sampling
 from mtlbench.statistics import Difference, Interval
-from mtlbench.tables import searches
+from mtlbench.tables import best, searches
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.options import DeltaConvention
+from mtlbench.tables.rounding import rounding_variance
 from mtlbench.tables.wording import listed
 
 
@@ -33,6 +34,8 @@ class Quantity:
     """Whether it is over several objectives."""
     places: tuple[int, ...] = ()
     """The measures that it is the mean of; none where it is something else than a mean."""
+    floor: float = 0.0
+    """The variance of a difference that the grids of the scores alone give (`rounding_variance`)."""
 
 
 def quantities(
@@ -41,6 +44,7 @@ def quantities(
     convention: DeltaConvention,
     all_metrics: bool = False,
     groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    steps: Array | None = None,
 ) -> list[Quantity]:
     """The measures, their means over objectives and over groups, Delta-m where there is a reference.
 
@@ -52,6 +56,7 @@ def quantities(
         convention: of Delta-m.
         all_metrics: every metric instead of the main one of each objective. Delta-m is over all in either case.
         groups: named groups of objectives.
+        steps: (M,), the grids that the scores lie on (`rounding.resolution`); None where tests are not asked for.
     """
     found = [_measure(m, place) for place, m in enumerate(measures) if m.main or all_metrics]
     main = [place for place, m in enumerate(measures) if m.main]
@@ -60,7 +65,16 @@ def quantities(
     found += [_mean(measures, places, name) for name, places in group_places(measures, groups).items()]
     if reference is not None and reference.scores.mean(0).all():  # a base of zero has no relative change
         found.append(_delta(measures, reference, convention))
-    return found
+    if steps is None:
+        return found
+    return [
+        replace(quantity, floor=rounding_variance(steps, _coefficients(quantity, len(measures)))) for quantity in found
+    ]
+
+
+def _coefficients(quantity: Quantity, count: int) -> Array:
+    """(M,): what one more of each score adds to a quantity, all of which are linear in the scores."""
+    return quantity.of(np.eye(count)) - quantity.of(np.zeros((1, count)))
 
 
 def group_places(measures: Sequence[Measure], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
@@ -83,10 +97,10 @@ def interval(quantity: Quantity, entry: Entry, level: float) -> Interval:
         known = quantity.against_reference(entry, level)
         if entry.role == "reference" or entry.search is None or not known.known:
             return known
-        found = searches.search_interval(finals, _draws(quantity, entry), level)
+        found = searches.search_interval(finals, repeated(quantity, entry), level)
         return Interval(known.mean, min(known.low, found.low), max(known.high, found.high), known.n)
     if entry.search is not None and len(finals) > 1:
-        return searches.search_interval(finals, _draws(quantity, entry), level)
+        return searches.search_interval(finals, repeated(quantity, entry), level)
     return statistics.t_interval(finals, level)
 
 
@@ -106,20 +120,33 @@ def sampling(quantity: Quantity, entry: Entry) -> Sampling | None:
 
 def difference(quantity: Quantity, entry: Entry, other: Entry, level: float) -> Difference:
     """Entry minus other over the seeds that both have, paired; in the tuned regime the search counts too."""
-    common = sorted({*entry.seeds} & {*other.seeds})
-
-    def paired(e: Entry) -> Array:
-        return quantity.of(e.scores)[[e.seeds.index(seed) for seed in common]]
-
-    found = statistics.paired_difference(paired(entry), paired(other), level)
-    if entry.search is not None and other.search is not None and found.known:
-        mine, theirs = _draws(quantity, entry), _draws(quantity, other)
-        return searches.search_difference(found.mean, mine, theirs, found.n, level)
+    mine, theirs = paired_scores(quantity, entry, other)
+    found = statistics.paired_difference(mine, theirs, level, quantity.floor)
+    if entry.search is not None and other.search is not None and found.n > 1:
+        return searches.search_difference(
+            found.mean, repeated(quantity, entry), repeated(quantity, other), found.n, level
+        )
     return found
 
 
+def paired_scores(quantity: Quantity, entry: Entry, other: Entry) -> tuple[Array, Array]:
+    """(n,) and (n,): the scores of both on the seeds that both have."""
+    common = sorted({*entry.seeds} & {*other.seeds})
+    one, two = (quantity.of(e.scores)[[e.seeds.index(seed) for seed in common]] for e in (entry, other))
+    return one, two
+
+
+def rests_on_rounding(quantity: Quantity, entries: Sequence[Entry]) -> bool:
+    """Whether the differences of some pair differ over seeds by less than the grids of their scores make them."""
+    if not quantity.floor:
+        return False
+    pairs = (paired_scores(quantity, one, other) for one, other in itertools.combinations(entries, 2))
+    spreads = [float((x - y).var(ddof=1)) for x, y in pairs if len(x) > 1]
+    return any(spread < 0.999 * quantity.floor for spread in spreads)
+
+
 def as_good_as_the_best(quantity: Quantity, entries: Sequence[Entry], level: float) -> list[Entry]:
-    """The entries that cannot be told apart from the best, which is among them: Holm-adjusted tests against it.
+    """The entries that cannot be told apart from the best, which is among them (`mtlbench.tables.best`).
 
     What has fewer than two seeds in common with the best is not tested and not among them; where nothing is tested
     there is no entry at all.
@@ -127,11 +154,14 @@ def as_good_as_the_best(quantity: Quantity, entries: Sequence[Entry], level: flo
     if not entries:
         return []
     sign = 1.0 if quantity.column.higher_is_better else -1.0
-    best = max(entries, key=lambda e: sign * float(quantity.of(e.scores).mean()))
-    others = [e for e in entries if e is not best]
-    adjusted = statistics.holm([difference(quantity, e, best, level).p for e in others])
+    leader = max(entries, key=lambda e: sign * float(quantity.of(e.scores).mean()))
+    others = [e for e in entries if e is not leader]
+    behind = [difference(quantity, leader, e, level) for e in others]
+    # On the seeds that both have, the leader can be behind.
+    p_values = [1.0 if sign * d.mean < 0 or (math.isnan(d.p) and d.n > 1) else d.p for d in behind]
+    adjusted = best.adjusted(p_values, max((d.n for d in behind), default=0))
     tested = {e.label: p for e, p in zip(others, adjusted, strict=True) if not math.isnan(p)}
-    return [e for e in entries if tested and (e is best or tested.get(e.label, 0.0) >= 1 - level)]
+    return [e for e in entries if tested and (e is leader or tested.get(e.label, 0.0) >= 1 - level)]
 
 
 def can_be_compared(entries: Sequence[Entry]) -> list[bool]:
@@ -139,14 +169,14 @@ def can_be_compared(entries: Sequence[Entry]) -> list[bool]:
     return [len({*one.seeds} & {*other.seeds}) > 1 for one, other in itertools.combinations(entries, 2)]
 
 
-def _draws(quantity: Quantity, entry: Entry) -> Array:
-    """Repetitions of the search and of the seeds; repetition b draws the same trials for every method."""
+def repeated(quantity: Quantity, entry: Entry) -> searches.Repeated:
+    """Repetitions of the search of a tuned entry and of its seeds; each draws the same trials for every method."""
     search = entry.search
     assert search is not None
     drawn = searches.repeated_searches(search.budget, np.random.default_rng(0))
     noise = np.random.default_rng([1, *entry.label.encode()])
-    finals = quantity.of(entry.scores)
-    return searches.search_draws(search.merit, quantity.of(search.scores), search.winner, finals, drawn, noise)
+    finals, trials = quantity.of(entry.scores), quantity.of(search.scores)
+    return searches.repeated(search.merit, trials, search.winner, finals, drawn, noise, quantity.floor / 2)
 
 
 def _measure(m: Measure, place: int) -> Quantity:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from mtlbench.catalogue.registry import holder
-from mtlbench.record.runs import Measure
+from mtlbench.record.runs import Array, Measure
 from mtlbench.record.selection import Rule
 from mtlbench.tables import comparison
 from mtlbench.tables.comparison import Quantity
@@ -14,6 +17,7 @@ from mtlbench.tables.entries import Entry, entry
 from mtlbench.tables.grids import Grid
 from mtlbench.tables.mixture import common
 from mtlbench.tables.options import TableOptions
+from mtlbench.tables.rounding import resolution
 
 MANY = 6
 """Objectives; of more than these, single scores stand after the columns that sum them up."""
@@ -40,6 +44,8 @@ class Contest:
     """The base row of Delta-m; None where it has no result."""
     baseline: Entry | None
     """The row that others are compared with; None where it has no result."""
+    steps: Array
+    """(M,): the grids that the scores that count lie on; 0 where there is none."""
 
     @classmethod
     def of(cls, grid: Grid, options: TableOptions) -> Contest:
@@ -58,7 +64,8 @@ class Contest:
         references = [e for e in entries if e.role == "reference" and e.runs]
         reference = min(references, key=lambda e: (e.label != holder("reference"), e.label), default=None)
         against = options.against or holder("baseline")
-        found = comparison.quantities(measures, reference, options.convention, options.all_metrics, groups)
+        steps = _steps(grid, measures, rule, options.split)
+        found = comparison.quantities(measures, reference, options.convention, options.all_metrics, groups, steps)
         summary = comparison.summary(found) if found else None
         return cls(
             grid=grid,
@@ -71,6 +78,7 @@ class Contest:
             quantities=tuple(found),
             reference=reference,
             baseline=next((e for e in entries if e.label == against and e.runs), None),
+            steps=steps,
         )
 
     @property
@@ -87,7 +95,7 @@ class Contest:
     def delta(self) -> Quantity | None:
         """Delta-m with positive = better, whatever is printed; None without a base row."""
         convention = replace(self.options.convention, negative=False)
-        return _delta(comparison.quantities(self.measures, self.reference, convention))
+        return _delta(comparison.quantities(self.measures, self.reference, convention, steps=self.steps))
 
     @property
     def has_delta(self) -> bool:
@@ -136,6 +144,14 @@ def _order(e: Entry, summary: Quantity | None) -> tuple[int, float, str]:
         return 2, 0.0, e.label
     mean = float(summary.of(e.scores).mean())
     return 1, -mean if summary.column.higher_is_better else mean, e.label
+
+
+def _steps(grid: Grid, measures: Sequence[Measure], rule: Rule, split: str) -> Array:
+    """(M,): the grids of all evaluations on the split; a mean over several of them has that much less of an error."""
+    known = [run for run in grid.everything if run.measured(split)]
+    curves = [run.curves(split)[:, run.measured(split)][:, run.places(measures, split)] for run in known]
+    scores = np.concatenate([np.empty((0, len(measures))), *curves])
+    return np.array([resolution(of_one) for of_one in scores.T]) / math.sqrt(rule.count)
 
 
 def _delta(found: Sequence[Quantity]) -> Quantity | None:

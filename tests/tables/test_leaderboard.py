@@ -266,6 +266,47 @@ def test_bold_is_adjusted_for_the_number_of_methods() -> None:
     assert [r.label for r in one.rows if r.values["mean"].best] == ["gradvac"]
     two = only(of([*best, *paired("uniform", close), *paired("mgda", close)])).table
     assert {r.label for r in two.rows if r.values["mean"].best} == {"gradvac", "uniform", "mgda"}
+    assert "adjusted for the number of methods and for the choice of the best by the same seeds" in notes(two)
+
+
+def test_the_same_difference_on_every_seed_is_no_certainty_where_scores_lie_on_a_grid() -> None:
+    base = [(95.5, 94.0), (96.0, 93.5), (94.5, 95.0)]  # accuracies on 200 examples
+    better = [(x + 0.5, y) for x, y in base]
+    table = only(of([*constant("uniform", base), *constant("gradvac", better)])).table
+    found = value(table, "gradvac", "difference")
+    assert found.mean == pytest.approx(0.25)
+    assert found.interval is not None
+    spread = 0.5 / math.sqrt(2 * 6)  # of a mean of two scores
+    assert found.interval.high - 0.25 == pytest.approx(4.302652729911275 * spread / math.sqrt(3))
+    assert found.p == pytest.approx(2 * stats.t.sf(0.25 / (spread / math.sqrt(3)), 2))
+    assert {r.label for r in table.rows if r.values["mean"].best} == {"uniform", "gradvac"}
+    (said,) = [note.text for note in table.notes if "steps of their scores" in note.text]
+    assert said.startswith("left accuracy [%], right accuracy [%], mean accuracy [%]: ")
+    assert "steps of their scores" not in notes(only(of(grid("uniform", "gradvac"))).table)
+
+
+def test_an_objective_on_which_all_scores_are_equal_has_no_step() -> None:
+    given = [*constant("uniform", [(95.0, 100.0), (96.1, 100.0)]), *constant("mgda", [(95.5, 100.0), (96.7, 100.0)])]
+    found = value(only(of(given)).table, "mgda", "difference")
+    assert found.p == pytest.approx(float(stats.ttest_rel([0.5, 0.6], [0.0, 0.0]).pvalue))
+
+
+def test_the_step_of_the_scores_is_that_of_all_evaluations() -> None:
+    base = [({"left": 95.5, "right": 1.0}, {"left": 95.1, "right": 1.0}), ({"left": 99.0, "right": 1.0},) * 2]
+    better = [({"left": 95.5, "right": 1.0}, {"left": 95.5, "right": 1.0}), ({"left": 99.5, "right": 1.0},) * 2]
+    given = [record(method, seed, curve) for method, curve in (("uniform", base), ("mgda", better)) for seed in (0, 1)]
+    found = value(only(of(given, selection="last")).table, "mgda", "difference").interval
+    assert found is not None
+    assert found.high - found.mean == pytest.approx(12.706204736432095 * 0.1 / 2 / math.sqrt(6) / math.sqrt(2))
+
+
+def test_the_best_on_its_own_seeds_is_told_from_nothing_that_beats_it_on_common_ones() -> None:
+    mgda = constant("mgda", [(80.0, 80.0), (82.0, 82.1), (99.0, 99.0), (98.0, 98.0)])
+    uniform = constant("uniform", [(83.0, 83.0), (85.0, 85.1)])
+    table = only(of([*mgda, *uniform])).table
+    assert value(table, "mgda", "mean").mean > value(table, "uniform", "mean").mean
+    assert value(table, "uniform", "mean").best
+    assert value(table, "mgda", "mean").best
 
 
 def test_what_shares_no_two_seeds_with_the_best_is_not_bold_and_that_is_said() -> None:
