@@ -45,8 +45,8 @@ class Settings(Strict):
     encoder: str = "tiny"
     K: Annotated[int, pydantic.Field(ge=2)] = 8
     """The first so many languages."""
-    sentences: Count = 8
-    """Of a language in a step."""
+    sentences: Annotated[tuple[Count, ...], pydantic.Field(min_length=1)] = (8,)
+    """Of a language in a step; every number is measured."""
     method: tuple[str, ...] = ("uniform", "gradvac")
     granularity: str = "whole_model"
     repeats: Count = 5
@@ -73,32 +73,50 @@ def bench(words: Sequence[str], progress: Progress | None = None) -> Bench:
     """
     settings = _settings(words)
     device = torch.device(settings.device)
-    task = _task(settings, device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        batches = _batches(task)
-        calls: dict[str, Callable[[], object]] = {PLAIN: _plain(task, batches)}
-        for name in dict.fromkeys(("uniform", *settings.method)):
-            calls[name] = _step(task, name, settings.granularity, batches)
     synchronize = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     sampler = Sampler(synchronize, 0.0)
-    total, done = len(calls) * settings.repeats, 0
+    done = 0
 
     def tell(what: str) -> None:
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, total, what)
+            progress(done, len(settings.sentences) * (1 + len(_methods(settings))) * settings.repeats, what)
 
+    rows = [row for sentences in settings.sentences for row in _rows(settings, sentences, device, sampler, tell)]
+    return Bench(
+        kind="fine-tuning",
+        settings=settings.model_dump(),
+        environment=Environment.here(device, None),
+        disturbed=sampler.disturbed_share,
+        rows=rows,
+    )
+
+
+def _methods(settings: Settings) -> list[str]:
+    return list(dict.fromkeys(("uniform", *settings.method)))
+
+
+def _rows(
+    settings: Settings, sentences: int, device: torch.device, sampler: Sampler, tell: Callable[[str], object]
+) -> list[Row]:
+    """The plain loop and every method, with so many sentences of a language in a step."""
+    task = _task(settings, sentences, device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        batches = _batches(task)
+        calls: dict[str, Callable[[], object]] = {PLAIN: _plain(task, batches)}
+        for name in _methods(settings):
+            calls[name] = _step(task, name, settings.granularity, batches)
     found = sampler.interleave(calls, settings.repeats, tell)
     samples = {name: [seconds / BATCHES for seconds in found[name]] for name in calls}
     subwords = sum(int(batch.mask.sum()) for step in batches for batch in step.values()) / len(batches)
-    rows = [
+    return [
         Row(
             labels={
                 "method": name,
                 "K": settings.K,
-                "sentences": settings.sentences,
+                "sentences": sentences,
                 "subwords": round(subwords),
                 "parameters": int(task.facts["parameters"]),
             },
@@ -111,17 +129,10 @@ def bench(words: Sequence[str], progress: Progress | None = None) -> Bench:
         )
         for name in calls
     ]
-    return Bench(
-        kind="fine-tuning",
-        settings=settings.model_dump(),
-        environment=Environment.here(device, None),
-        disturbed=sampler.disturbed_share,
-        rows=rows,
-    )
 
 
-def _task(settings: Settings, device: torch.device) -> XTREME:
-    changed = {"batch_size": settings.sentences, "options.encoder": settings.encoder}
+def _task(settings: Settings, sentences: int, device: torch.device) -> XTREME:
+    changed = {"batch_size": sentences, "options.encoder": settings.encoder}
     variant, protocol = resolve("xtreme", settings.variant, None, changed)
     protocol = protocol.model_copy(update={"options": {**protocol.options, "pretrain_steps": 0}})
     languages = XTREME(variant, protocol, data.data_root(), device).problem.languages
@@ -188,12 +199,13 @@ def _step(task: XTREME, name: str, granularity: str, batches: Sequence[dict[int,
 
 def _settings(words: Sequence[str]) -> Settings:
     axes = read_words(words, Settings.model_fields)
-    single = {}
+    given: dict[str, object] = {}
     for key, values in axes.items():
-        if len(values) != 1 and key != "method":
+        several = key in ("method", "sentences")
+        if len(values) != 1 and not several:
             raise UsageError(f"{key} takes one value, not {len(values)}.")
-        single[key] = tuple(values) if key == "method" else values[0]
+        given[key] = tuple(values) if several else values[0]
     try:
-        return Settings.model_validate(single)
+        return Settings.model_validate(given)
     except pydantic.ValidationError as error:
         raise refused(error) from error

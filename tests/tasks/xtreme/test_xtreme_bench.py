@@ -39,8 +39,20 @@ def test_rows_tell_the_speed_of_each_method_against_the_plain_loop_and_uniform(t
     assert Bench.from_json(found.to_json()) == found
 
 
+def test_every_number_of_sentences_is_measured_on_its_own_batches_and_the_progress_ends_at_its_total(tmp_path):
+    told = []
+    asked = [*words(tmp_path)[:-1], "sentences=1,3", "repeats=1"]
+    found = run_bench(["xtreme", *asked], progress=lambda *call: told.append(call[:2]))
+    assert [(row.labels["sentences"], row.labels["method"]) for row in found.rows] == [
+        (sentences, name) for sentences in (1, 3) for name in ("transformers", "uniform", "gradvac")
+    ]
+    few, many = (row.labels["subwords"] for row in found.rows[::3])
+    assert 2 * few < many
+    assert told == [(n, 6) for n in range(1, 7)]
+
+
 def test_the_plain_loop_has_the_same_words_and_labels_as_the_task(tmp_path):
-    task = bench._task(bench._settings(words(tmp_path)), torch.device("cpu"))
+    task = bench._task(bench._settings(words(tmp_path)), 4, torch.device("cpu"))
     model = task.model().eval()
     for k, batch in bench._batches(task)[0].items():
         labels = bench._labels(batch)
@@ -50,7 +62,14 @@ def test_the_plain_loop_has_the_same_words_and_labels_as_the_task(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("word", "says"), [("K=4", "has 3 languages"), ("K=1", "K"), ("repeats=0", "repeats"), ("speed=1", "Unknown key")]
+    ("word", "says"),
+    [
+        ("K=4", "has 3 languages"),
+        ("K=1", "K"),
+        ("repeats=0", "repeats"),
+        ("sentences=0", "sentences"),
+        ("speed=1", "Unknown key"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(tmp_path, word, says):
     asked = [w for w in words(tmp_path) if not w.startswith(word.partition("=")[0])]
