@@ -84,6 +84,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
     _plugin(table)
 
+    controls = add("controls", "run problems of known outcome and say whether tables show it")
+    controls.add_argument("words", nargs="*", metavar="NAME | key=value")
+    controls.add_argument("--quiet", action="store_true", help="print what holds and what fails, and no tables")
+    controls.add_argument("--out", metavar="FILE.md", help="write expectations, what was found, and the tables")
+
     data = add("data", "look for, download or verify data sets")
     data.add_argument("action", choices=("status", "fetch", "verify"))
     data.add_argument("words", nargs="*", metavar="TASK/VARIANT | data_root=DIR")

@@ -114,6 +114,25 @@ files  --out FILE ends in .md, .csv, .tex, .html or .json, or --format says
 
 Records that differ in data or package versions are refused within one table
 (exit code 1); --allow-mixed marks them instead.""",
+    "controls": """\
+  mtlbench controls
+      all of them: train what is not finished under runs, show the tables, and
+      say of each expectation whether it holds
+  mtlbench controls scale surgery jobs=2 --quiet
+      two of them, by the names of their variants (or as controls/scale)
+  mtlbench controls seed=0..2
+      other seeds than stated: fewer are quicker and see less
+  mtlbench controls results=results --out results/controls/README.md
+      the same, and a page with all of it
+
+What must come out stands beside the protocols of a task (expectations.yaml):
+which row is told apart from which and by how much, which is not, and which
+are bold. `mtlbench show controls` describes the problems.
+
+keys   seed=0..4 results=DIR (by default runs) jobs=N
+
+Finished cells are not trained again. Exit code: 0 everything holds, 1
+something fails, 2 a word was wrong and nothing was written, 130 interrupted.""",
     "data": """\
   mtlbench data status                 every data set of every task
   mtlbench data status nmt --files     with the name of every file

@@ -1,4 +1,4 @@
-"""The command line: `mtlbench run | list | show | status | table | data | new | check | bench`."""
+"""The command line: `mtlbench run | list | show | status | table | controls | data | new | check | bench`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _COMMANDS = {
     "show": "catalogue.show",
     "status": "status.status",
     "table": "table.table",
+    "controls": "controls.controls",
     "data": "data.data",
     "new": "author.new",
     "check": "author.check",

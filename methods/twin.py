@@ -1,0 +1,28 @@
+"""Twin: no method but a control: the plain sum, rounded otherwise; how far it ends from `uniform` is chance alone.
+
+Update `d = (1 + 2^-22) sum_k g_k`, heads included. In float32 the factor changes the last bits of the loss and of every
+gradient, and nothing that anybody would call training: 2.4e-7 of a step. Whatever difference to `uniform` a run shows
+in the end has grown from rounding, as it would on another kind of processor. So no table may tell it apart from
+`uniform`, and the spread of its differences on common seeds is the floor below which no difference of one seed means
+anything.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+import mtlbench
+
+FACTOR = 1 + 2.0**-22
+"""Four units in the last place of a float32 just above 1; exact in float32."""
+
+
+@mtlbench.register_method("twin")
+class Twin(mtlbench.LossWeighting):
+    """`(1 + 2^-22) sum_k L_k`."""
+
+    static = True
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        """The sum of the losses, times `FACTOR`."""
+        return FACTOR * losses.sum()
