@@ -194,7 +194,7 @@ def delta_interval(
         return Interval(mean, mean - half, mean + half, len(values))
     if min(len(values), len(base)) < 2:
         return Interval(mean, math.nan, math.nan, len(values))
-    error, freedom = _welch([mine, theirs], np.ones(2))
+    error, freedom = welch_error([mine, theirs], np.ones(2))
     return _interval(mean, error, freedom, len(values), level)
 
 
@@ -273,7 +273,7 @@ def interquartile_mean(tasks: Sequence[Array], level: float = LEVEL, *, generato
         return Interval(estimate, math.nan, math.nan, runs)
     means, shares = trimmed([x[generator.integers(0, len(x), (RESAMPLES, len(x)))] for x in tasks])
     share = shares.mean(0)
-    error, freedom = _welch(list(tasks), share)
+    error, freedom = welch_error(list(tasks), share)
     shrunk = math.sqrt(sum((f * x.std() / math.sqrt(len(x))) ** 2 for f, x in zip(share, tasks, strict=True)))
     growth = error / shrunk if shrunk else 1.0
     return _interval(estimate, growth * float(means.std()), freedom, runs, level)
@@ -294,7 +294,7 @@ def stratified_mean(tasks: Sequence[Array], level: float = LEVEL, floors: Sequen
     mean, runs = float(np.mean([x.mean() for x in tasks])), sum(len(x) for x in tasks)
     if min(len(x) for x in tasks) < 2:
         return Difference(mean, math.nan, math.nan, runs, math.nan)
-    error, freedom = _welch(tasks, np.full(len(tasks), 1 / len(tasks)), floors)
+    error, freedom = welch_error(tasks, np.full(len(tasks), 1 / len(tasks)), floors)
     if error <= 1e-12 * abs(mean):
         unknown = math.nan if mean else 0.0
         return Difference(mean, unknown, unknown, runs, math.nan if mean else 1.0)
@@ -350,7 +350,7 @@ def _interval(mean: float, error: float, freedom: float, n: int, level: float) -
     return Interval(mean, mean - half, mean + half, n)
 
 
-def _welch(samples: Sequence[Array], factors: Array, floors: Sequence[float] = ()) -> tuple[float, float]:
+def welch_error(samples: Sequence[Array], factors: Array, floors: Sequence[float] = ()) -> tuple[float, float]:
     """Standard error and degrees of freedom of `sum_i factors_i mean(samples_i)`, the samples being independent.
 
     No sample's variance counts as less than its floor.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from mtlbench import __version__
 from mtlbench.cli.examples import EXAMPLES
 from mtlbench.errors import unknown
+
+ASKED = 0.0
+"""The value of `--power` where no difference is named."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -29,7 +33,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     name = words[place]
     if name not in parsers:
         raise unknown("command", name, parsers, "`mtlbench --help` describes them.")
-    options = parsers[name].parse_intermixed_args([*words[:place], *words[place + 1 :]])
+    options = parsers[name].parse_intermixed_args(_with_power([*words[:place], *words[place + 1 :]]))
     options.command = name
     return options
 
@@ -81,6 +85,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     table.add_argument("--all-metrics", action="store_true", help="a column for every metric")
     table.add_argument("--sampling", action="store_true", help="how far scores depend on the choice of test data")
     table.add_argument("--published", action="store_true", help="add what was published for the same protocol")
+    table.add_argument(
+        "--power",
+        nargs="?",
+        type=_difference,
+        const=ASKED,
+        metavar="DIFFERENCE",
+        help="instead: how many seeds a difference needs",
+    )
     table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
     _plugin(table)
 
@@ -107,6 +119,26 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     bench.add_argument("--out", metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
     return whole, dict(added.choices)
+
+
+def _with_power(words: Sequence[str]) -> list[str]:
+    """The same, with what follows `--power` taken for its value only if it is a number."""
+    found = list(words)
+    for place, word in enumerate(words):
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if word == "--power" and "=" in following:
+            found[place] = f"--power={ASKED}"
+    return found
+
+
+def _difference(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not 0 <= size < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed: a difference is a positive number, such as 0.5")
+    return size
 
 
 def _level(text: str) -> float:

@@ -97,6 +97,9 @@ nothing was written, 130 interrupted.""",
       and an index page
   mtlbench table task=xtreme --sampling
       how much each score depends on the choice of its test examples
+  mtlbench table task=multimnist/mnist --power
+  mtlbench table task=multimnist/mnist --power 0.5
+      how many seeds a difference needs, here one of 0.5 in the mean accuracy
   mtlbench table protocol=sener2018 --published
       beside what was published for the same protocol; never ranked with it
 
@@ -108,7 +111,8 @@ cells  `95.12 ± 0.08`: mean over seeds and half-width of its interval; `4/5`:
        one of five seeds has no result; with --sampling `(se 0.31, N 5000)`:
        standard error from the choice of the 5000 test examples
 bold   cannot be told apart from the best of the column, in a test over at
-       least two seeds; where there is no bold, a star
+       least two seeds; where there is no bold, a star. It need not be as good:
+       the notes say how large a difference must be to be detectable
 files  --out FILE ends in .md, .csv, .tex, .html or .json, or --format says
        what it is; a folder gets all of them
 

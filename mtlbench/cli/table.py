@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,18 @@ from mtlbench.rendering.text import several_lines
 from mtlbench.storage import path_of
 
 if TYPE_CHECKING:
+    from mtlbench.rendering.table import Table
     from mtlbench.tables.making import Tables
 
 
 def table(options: argparse.Namespace) -> int:
     """Make leaderboards from the records; 1 if one was refused."""
-    from mtlbench.tables.making import FILTERS, make, narrow
+    from mtlbench.tables.making import FILTERS, make, narrow, plans
     from mtlbench.tables.options import DeltaConvention, TableOptions
 
     form, path = destination(options.out, options.format)
+    if options.power is not None and form == "folder":
+        raise UsageError(f"--power makes no leaderboards for the folder {options.out}: name a file, such as power.md.")
     plugins.load(options.plugin)
     axes = read_words(options.words, (*FILTERS, "results"))
     results = results_folder(axes)
@@ -55,7 +59,10 @@ def table(options: argparse.Namespace) -> int:
     if not tables.all and not tables.report.refused:
         _tell_what_is_missing(tables)
         raise UsageError("No cell that fits has a result yet. `mtlbench status` tells what there is.")
-    _put(tables, form, path)
+    if options.power is not None:
+        _put_plain(plans(tables, options.power or None), form, path)
+    else:
+        _put(tables, form, path)
     _tell_what_is_missing(tables)
     return 1 if tables.report.refused else 0
 
@@ -96,22 +103,29 @@ def destination(out: str | None, stated: str | None) -> tuple[str, Path | None]:
 
 def _put(tables: Tables, form: str, path: Path | None) -> None:
     """Show the tables or write them, as `destination` says."""
-    from mtlbench.rendering.terminal import show_table
     from mtlbench.tables.making import write
 
-    console = console_of()
-    if form == "terminal":
-        for table in tables.all:
-            show_table(console, table)
-    elif path is None:
-        text = render(form, tables.all)
-        sys.stdout.write(several_lines(text) + "\n" if sys.stdout.isatty() else text)
-    elif form == "folder":
+    if form == "folder" and path is not None:
         written = write(tables, path)
         counted = f"Wrote {len(tables.all)} tables as {len(written)} files; open {written[-1]}"
-        console.print(safe(counted), highlight=False, soft_wrap=True)
+        console_of().print(safe(counted), highlight=False, soft_wrap=True)
     else:
-        write_file(path, render(form, tables.all))
+        _put_plain(tables.all, form, path)
+
+
+def _put_plain(tables: Sequence[Table], form: str, path: Path | None) -> None:
+    """On the screen or in one file."""
+    from mtlbench.rendering.terminal import show_table
+
+    if form == "terminal":
+        console = console_of()
+        for table in tables:
+            show_table(console, table)
+    elif path is None:
+        text = render(form, tables)
+        sys.stdout.write(several_lines(text) + "\n" if sys.stdout.isatty() else text)
+    else:
+        write_file(path, render(form, tables))
 
 
 def _tell_what_is_missing(tables: Tables) -> None:

@@ -116,7 +116,8 @@ def _links(slug: str, folder: str, skip: str = "") -> str:
 
 def _head(table: Table) -> str:
     cells = [
-        '<th scope="col" data-kind="text" data-first="ascending"><button type="button">Method</button></th>',
+        '<th scope="col" data-kind="text" data-first="ascending">'
+        f'<button type="button">{_text(table.rows_are)}</button></th>',
         '<th scope="col" data-first="descending"><button type="button" title="seeds">n</button></th>',
     ]
     for column in table.columns:
@@ -296,7 +297,8 @@ def finding(table: Table) -> str:
     if not any(row.values[column.key].best for row in rows):
         return f"{led}; no test tells it from the others."
     others = sum(row.values[column.key].best for row in rows if row is not first)
-    return f"{led}; {others} of {len(rows) - 1} others cannot be told apart from it."
+    told = f"{led}; {others} of {len(rows) - 1} others cannot be told apart from it."
+    return f"{told} Detectable: {table.facts['detectable']}." if others and "detectable" in table.facts else told
 
 
 def _card(table: Table, thumbnails: str, beside: str) -> str:

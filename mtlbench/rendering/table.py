@@ -175,6 +175,8 @@ class Table:
     notes: tuple[Note, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
     """What every export must carry, in words: task, protocol, regime, selection, level, base row, sign, weighting..."""
+    rows_are: str = "Method"
+    """The heading of the labels."""
 
     @property
     def heading(self) -> str:
@@ -191,7 +193,7 @@ class Table:
 
     def header(self) -> list[str]:
         """The headings of all columns, those of label and count included."""
-        return ["Method", "n", *(column.heading for column in self.columns)]
+        return [self.rows_are, "n", *(column.heading for column in self.columns)]
 
     def cells(self, row: Row) -> list[str]:
         """The texts of one row, in the order of `header`; `-` where nothing is known."""

@@ -16,11 +16,13 @@ from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array
 from mtlbench.rendering.table import Column, Note, Row, Table, Value
 from mtlbench.statistics import Difference, Interval
-from mtlbench.tables import best
+from mtlbench.tables import best, comparison, power
 from mtlbench.tables.columns import Cells
+from mtlbench.tables.comparison import Quantity
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.leaderboard import Leaderboard
 from mtlbench.tables.options import DeltaConvention, TableOptions
+from mtlbench.tables.power import Detectable
 
 
 @dataclass(frozen=True)
@@ -141,21 +143,41 @@ class _Pool:
 
     def difference(self, one: str, other: str) -> Difference:
         """The mean over tasks of `one` minus `other`, positive = better; without a common seed in one, no number."""
-        tasks, floors = [], []
-        for board, mine, theirs in zip(self.boards, self.everywhere[one], self.everywhere[other], strict=True):
-            common = sorted({*mine.seeds} & {*theirs.seeds})
-            if not common:
-                return Difference(math.nan, math.nan, math.nan, 0, math.nan)
-            x, y = (_delta(board, e)[[e.seeds.index(seed) for seed in common]] for e in (mine, theirs))
-            tasks.append(x - y)
-            floors.append(board.delta.floor if board.delta else 0.0)
-        return statistics.stratified_mean(tasks, self.options.level, floors)
+        tasks = self.paired(one, other)
+        if not all(map(len, tasks)):
+            return Difference(math.nan, math.nan, math.nan, 0, math.nan)
+        return statistics.stratified_mean(tasks, self.options.level, self.floors)
+
+    def paired(self, one: str, other: str) -> list[Array]:
+        """T arrays (n_t,) of `one` minus `other` over the seeds that both have."""
+        pairs = zip(self.boards, self.everywhere[one], self.everywhere[other], strict=True)
+        found = [comparison.paired_scores(_quantity(board), mine, theirs) for board, mine, theirs in pairs]
+        return [x - y for x, y in found]
+
+    @property
+    def floors(self) -> list[float]:
+        """Of each task, the variance that differences have at least, from rounding."""
+        return [_quantity(board).floor for board in self.boards]
+
+    def detectable(self, against: str) -> Detectable | None:
+        """The mean difference over tasks that is told from zero with 80 % power; None without two seeds in common."""
+        pairs = [self.paired(label, against) for label in self.scores if label != against]
+        compared = [tasks for tasks in pairs if min(map(len, tasks)) > 1]
+        if not compared:
+            return None
+        shares = np.full(len(self.boards), 1 / len(self.boards))
+        found = [statistics.welch_error(tasks, shares, self.floors) for tasks in compared]
+        return power.detectable_mean(found, self.options.level)
 
 
 def _delta(board: Leaderboard, e: Entry) -> Array:
     """(n,): Delta-m of each seed, positive = better."""
+    return _quantity(board).of(e.scores)
+
+
+def _quantity(board: Leaderboard) -> Quantity:
     assert board.delta is not None
-    return board.delta.of(e.scores)
+    return board.delta
 
 
 # --- the table
@@ -311,7 +333,19 @@ def _about_differences(pool: _Pool) -> list[Note]:
     if len({*runs.values()}) == 1:
         told = str(next(iter(runs.values())))
     text = f"vs {against}: mean over tasks of differences paired by seed; pairs over all tasks: {told}."
-    return [Note(f"{text} p is Holm-adjusted.")]
+    return [Note(f"{text} p is Holm-adjusted."), *_about_power(pool, against)]
+
+
+def _about_power(pool: _Pool, against: str) -> list[Note]:
+    found = pool.detectable(against)
+    if found is None:
+        return []
+    return [
+        Note(
+            f"Detectable: in {100 * power.POWER:.0f} of 100 tables like this one a method is told from {against} if "
+            f"they differ by mean Δm [%] {found.told} ({power.LEFT_OPEN}). {power.FAMILY}"
+        )
+    ]
 
 
 def _rank_test(pool: _Pool) -> list[Note]:
@@ -328,6 +362,8 @@ def _rank_test(pool: _Pool) -> list[Note]:
 
 def _about(pool: _Pool) -> list[Note]:
     c, percent = pool.options.convention, f"{100 * pool.options.level:.4g} %"
+    found = pool.detectable(pool.against) if pool.against is not None else None
+    detectable = f" It need not be as good: detectable is mean Δm [%] {found.told}." if found else ""
     searched = [Note("The search is not part of these intervals; the tables of the single tasks have it.")]
     return [
         Note(
@@ -341,7 +377,8 @@ def _about(pool: _Pool) -> list[Note]:
         ),
         Note(
             f"mean: {percent} interval from the seeds of all tasks. Bold: cannot be told apart from the best mean "
-            "(paired by seed within tasks, Holm-adjusted); without two common seeds on every task nothing is."
+            "(paired by seed within tasks, adjusted for the number of methods and for the choice of the best by the "
+            f"same seeds); without two common seeds on every task nothing is.{detectable}"
         ),
         *_about_differences(pool),
         Note("rank: mean rank over tasks among these methods; it depends on the pool."),

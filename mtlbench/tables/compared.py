@@ -1,17 +1,19 @@
-"""What the footnotes of a leaderboard say of its comparisons: bold, Delta-m, ranks, differences."""
+"""What the footnotes of a leaderboard say of its comparisons: bold, detectable differences, Delta-m, ranks."""
 
 from __future__ import annotations
 
 from mtlbench.catalogue.registry import holder
 from mtlbench.tables import comparison
 from mtlbench.tables.contest import Contest
+from mtlbench.tables.planning import Plan
 from mtlbench.tables.wording import listed, seeds
 
 
-def comparisons(contest: Contest) -> list[str]:
-    """All of it, in the order of the columns."""
+def comparisons(contest: Contest, plan: Plan | None) -> list[str]:
+    """All of it, in the order of the columns; `plan` is what the seeds can show."""
     return [
-        _bold(contest),
+        _bold(contest, plan),
+        *(plan.notes() if plan else []),
         *_grid(contest),
         *_delta(contest),
         *_ranks(contest),
@@ -19,7 +21,7 @@ def comparisons(contest: Contest) -> list[str]:
     ]
 
 
-def _bold(contest: Contest) -> str:
+def _bold(contest: Contest, plan: Plan | None) -> str:
     alpha = f"{100 * (1 - contest.options.level):.4g} %"
     tests = "by repetitions of search and seeds" if contest.grid.budget else "tests paired by seed"
     if _is_untrained(contest):
@@ -34,7 +36,7 @@ def _bold(contest: Contest) -> str:
     )
     if not all(comparison.can_be_compared(contest.methods)):
         text += " What has fewer than two seeds in common with the best is not compared with it, and not bold."
-    return text
+    return f"{text} It need not be as good: detectable is {plan.told(plan.columns[0])}." if plan else text
 
 
 def _grid(contest: Contest) -> list[str]:

@@ -17,6 +17,7 @@ from mtlbench.tables.grids import Grid, sort
 from mtlbench.tables.mixture import Mixture, have_something_in_common, marks, mixture, refusal
 from mtlbench.tables.notes import facts, footnotes, missing
 from mtlbench.tables.options import TableOptions
+from mtlbench.tables.planning import Plan
 from mtlbench.tables.published import published_rows
 from mtlbench.tables.simple import simple_rows
 
@@ -42,6 +43,8 @@ class Leaderboard:
     """Named groups of objectives."""
     split: str = "test"
     """What the scores are on."""
+    plan: Plan | None = None
+    """What the seeds can show, such as the detectable difference of each column; None where nothing is compared."""
 
     @property
     def main(self) -> Sequence[Measure]:
@@ -104,8 +107,9 @@ def _has(grid: Grid, split: str) -> bool:
 
 def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions) -> Leaderboard:
     contest = Contest.of(grid, options)
+    plan = Plan.of(contest)
     return Leaderboard(
-        table=_table(contest, mixed),
+        table=_table(contest, plan, mixed),
         task=grid.task,
         variant=grid.variant,
         protocol=grid.protocol,
@@ -116,10 +120,11 @@ def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions) -> Leaderboa
         delta=contest.delta,
         groups=contest.groups,
         split=options.split,
+        plan=plan,
     )
 
 
-def _table(contest: Contest, mixed: Mixture) -> Table:
+def _table(contest: Contest, plan: Plan | None, mixed: Mixture) -> Table:
     grid, split, entries = contest.grid, contest.options.split, contest.entries
     found, cells = columns(contest)
     symbols, mark_notes = marks(grid, mixed)
@@ -134,8 +139,8 @@ def _table(contest: Contest, mixed: Mixture) -> Table:
         incomplete="" if done == asked else f"incomplete: {done} of {asked} cells",
         columns=tuple(found),
         rows=(*rows, *simple, *more_rows),
-        notes=(*footnotes(contest), *mark_notes, *simple_notes, *more_notes),
-        facts=facts(contest),
+        notes=(*footnotes(contest, plan), *mark_notes, *simple_notes, *more_notes),
+        facts=facts(contest, plan),
     )
 
 

@@ -18,6 +18,7 @@ from mtlbench.tables.entries import is_reference
 from mtlbench.tables.leaderboard import Report, report
 from mtlbench.tables.options import TableOptions
 from mtlbench.tables.overall import overall
+from mtlbench.tables.planning import plan_table
 
 FILTERS = ("task", "method", "protocol", "seed", "regime")
 """The words that choose among the cells."""
@@ -49,6 +50,26 @@ def make(collection: Collection, options: TableOptions | None = None) -> Tables:
 def leaderboards(results: str | Path = RESULTS, options: TableOptions | None = None) -> Tables:
     """All tables of the records below `results`, as `mtlbench table` makes them."""
     return make(collect(cells(Path(results))), options)
+
+
+def plans(tables: Tables, asked: float | None = None) -> list[Table]:
+    """For each leaderboard of the fixed regime, how many seeds a difference needs.
+
+    Args:
+        tables: made before.
+        asked: a difference in the unit of what sums a leaderboard up.
+
+    Raises:
+        UsageError: no leaderboard has two methods with two seeds in common.
+    """
+    boards = [(board.table, board.plan) for board in tables.report.boards]
+    found = [plan_table(table, plan, asked) for table, plan in boards if plan is not None and plan.spreads]
+    if not found:
+        raise UsageError(
+            "--power needs the noise of seeds: a leaderboard of the fixed regime with two methods that have two seeds "
+            "in common. Run two seeds at least, such as seed=0..2."
+        )
+    return found
 
 
 def narrow(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collection:

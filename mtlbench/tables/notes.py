@@ -12,14 +12,15 @@ from mtlbench.tables.commands import commands
 from mtlbench.tables.compared import comparisons
 from mtlbench.tables.contest import Contest
 from mtlbench.tables.entries import Entry
+from mtlbench.tables.planning import Plan
 from mtlbench.tables.wording import listed, objectives, plural, seeds, spans
 
 MOST_WARNINGS = 40
 """A table lists so many missing cells and counts the others."""
 
 
-def facts(contest: Contest) -> dict[str, str]:
-    """What every export carries, in words."""
+def facts(contest: Contest, plan: Plan | None) -> dict[str, str]:
+    """What every export carries, in words; `plan` is what the seeds can show."""
     grid, split, convention = contest.grid, contest.options.split, contest.options.convention
     said = {
         "task": f"{grid.task}/{grid.variant}",
@@ -30,6 +31,7 @@ def facts(contest: Contest) -> dict[str, str]:
         "selection": f"{contest.rule}{'' if contest.rule == contest.official else f' (official: {contest.official})'}",
         "level": f"{contest.options.level:g}",
         "compared with": contest.baseline.label if contest.baseline else "none",
+        **({"detectable": f"{plan.told(plan.columns[0])} to {plan.against}, 80 % power"} if plan else {}),
     }
     if not contest.has_delta or contest.reference is None:
         return {**said, "delta_m base row": "none"}
@@ -41,8 +43,8 @@ def facts(contest: Contest) -> dict[str, str]:
     }
 
 
-def footnotes(contest: Contest) -> list[Note]:
-    """All footnotes, warnings last."""
+def footnotes(contest: Contest, plan: Plan | None) -> list[Note]:
+    """All footnotes, warnings last; `plan` is what the seeds can show."""
     entries = contest.entries
     if not any(entry.runs for entry in entries):
         return _missing(entries)
@@ -52,7 +54,7 @@ def footnotes(contest: Contest) -> list[Note]:
         *_split(contest),
         *_selection(contest),
         *_groups(contest),
-        *comparisons(contest),
+        *comparisons(contest, plan),
         *_search(contest),
         *_signatures(contest),
         _cost(contest),

@@ -12,10 +12,11 @@ from handmade import constant
 from mtlbench.cells.cell import identity
 from mtlbench.record.runs import Collection, Run
 from mtlbench.record.schema import CellInfo, Record
-from mtlbench.statistics import stratified_mean
+from mtlbench.statistics import stratified_mean, welch_error
 from mtlbench.tables.across import Across, across
 from mtlbench.tables.leaderboard import report
 from mtlbench.tables.options import DeltaConvention, TableOptions
+from mtlbench.tables.power import detectable_mean
 
 BASE = [(80.0, 50.0), (82.0, 52.0), (78.0, 48.0)]
 
@@ -176,6 +177,18 @@ def test_bold_over_tasks_is_adjusted_for_the_number_of_methods() -> None:
 
     assert bold("uniform") == {"gradvac"}
     assert bold("uniform", "mgda") == {"gradvac", "uniform", "mgda"}
+
+
+def test_what_cannot_be_told_apart_over_tasks_stands_with_what_is_detectable() -> None:
+    made = only(over(grid(4, GAINS)))
+    (bold,) = [note.text for note in made.table.notes if "told apart" in note.text]
+    (said,) = [note.text for note in made.table.notes if note.text.startswith("Detectable")]
+    told = bold.partition("detectable is mean Δm [%] ")[2].removesuffix(".")
+    assert f"differ by mean Δm [%] {told} (" in said
+    tasks = [[x - y for x, y in zip(made.scores[m], made.scores["uniform"], strict=True)] for m in ("gradvac", "mgda")]
+    found = detectable_mean([welch_error(d, np.full(4, 0.25)) for d in tasks])
+    assert told == found.told
+    assert not [note for note in only(over(grid(4, GAINS, seeds=1))).table.notes if "etectable" in note.text]
 
 
 def test_differences_over_tasks_say_on_how_many_pairs_they_rest() -> None:
