@@ -14,7 +14,7 @@ from torch import Tensor
 import mtlbench
 
 FACTOR = 1 + 2.0**-22
-"""Four units in the last place of a float32 just above 1; exact in float32."""
+"""Two units in the last place above 1 in float32, where it is exact."""
 
 
 @mtlbench.register_method("twin")
