@@ -132,14 +132,18 @@ def ratio_error(numerators: ArrayLike, denominators: ArrayLike) -> float | None:
 # --- several measures of one task
 
 
-def measure_weights(objectives: Sequence[str], weighting: str = "objective") -> Array:
+def measure_weights(objectives: Sequence[str], weighting: str = "objective", main: Sequence[bool] = ()) -> Array:
     """The weight of each of M measures in Delta-m, summing to 1.
 
     Args:
         objectives: the objective that each measure belongs to.
-        weighting: `objective`, the mean over objectives of the mean over their metrics; or `metric`, the plain mean.
+        weighting: `main`, the mean over the main metrics of objectives; `objective`, the mean over objectives of the
+            mean over their metrics; or `metric`, the plain mean.
+        main: whether each measure is its objective's main one, for `main`.
     """
     count = len(objectives)
+    if weighting == "main":
+        return np.asarray(main, dtype=np.float64) / sum(main)
     if weighting == "metric":
         return np.full(count, 1.0 / count)
     return np.array([1.0 / (len(set(objectives)) * list(objectives).count(o)) for o in objectives])

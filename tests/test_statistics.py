@@ -220,6 +220,7 @@ def test_delta_m_weighs_objectives_or_metrics_alike() -> None:
     assert measure_weights(objectives).tolist() == pytest.approx([0.25, 0.25, 0.5])
     assert measure_weights(objectives, "metric").tolist() == pytest.approx([1 / 3] * 3)
     base, signs = [10.0, 20.0, 2.0], [1, 1, -1]
+    assert measure_weights(objectives, "main", [True, False, True]).tolist() == [0.5, 0.0, 0.5]
     by_objective = delta_m([11.0, 20.0, 1.8], base, signs, measure_weights(objectives))
     assert by_objective == pytest.approx(0.25 * 10 + 0.5 * 10)
 

@@ -81,7 +81,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     table.add_argument("--split", default="test", metavar="NAME", help="an extra test split instead of test")
     table.add_argument("--level", type=_level, default=0.95, help="of confidence (default: 0.95)")
     table.add_argument("--delta", choices=("positive", "negative"), default="positive", help="which sign is better")
-    table.add_argument("--delta-weighting", choices=("objective", "metric"), default="objective", help="of Delta-m")
+    table.add_argument(
+        "--delta-weighting",
+        choices=("main", "objective", "metric"),
+        default="main",
+        help="Delta-m over main metrics, all by objective, or all alike",
+    )
     table.add_argument("--all-metrics", action="store_true", help="a column for every metric")
     table.add_argument("--sampling", action="store_true", help="how far scores depend on the choice of test data")
     table.add_argument("--published", action="store_true", help="add what was published for the same protocol")

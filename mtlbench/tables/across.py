@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from mtlbench import statistics
-from mtlbench.catalogue.registry import holder
 from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array
 from mtlbench.rendering.table import Column, Note, Row, Table, Value
-from mtlbench.statistics import Difference, Interval
-from mtlbench.tables import best, comparison, power
+from mtlbench.statistics import Interval
+from mtlbench.tables import power
 from mtlbench.tables.columns import Cells
-from mtlbench.tables.comparison import Quantity
-from mtlbench.tables.entries import Entry
 from mtlbench.tables.leaderboard import Leaderboard
 from mtlbench.tables.options import DeltaConvention, TableOptions
-from mtlbench.tables.power import Detectable
+from mtlbench.tables.pool import Pool, delta, task_name
 
 
 @dataclass(frozen=True)
@@ -42,14 +38,20 @@ def across(boards: Sequence[Leaderboard], options: TableOptions | None = None) -
     """
     options = options or TableOptions()
     kinds: dict[tuple[str, int | None, str], dict[tuple[str, str], Leaderboard]] = {}
+    without: dict[tuple[str, int | None, str], list[str]] = {}
     for board in boards:
+        kind = _data(board), board.budget, str(board.rule)
+        if board.delta is None and any(e.role == "reference" and e.runs for e in board.entries):
+            without.setdefault(kind, []).append(task_name(board))
         if board.delta is not None:
-            tasks = kinds.setdefault((_data(board), board.budget, str(board.rule)), {})
+            tasks = kinds.setdefault(kind, {})
             place = board.task, board.variant
             if place not in tasks or is_default(board):
                 tasks[place] = board
     ordered = sorted(kinds.items(), key=_name)
-    return [_across(kind, [*tasks.values()], options) for (kind, _, _), tasks in ordered if len(tasks) > 1]
+    return [
+        _across(kind[0], [*tasks.values()], options, without.get(kind, [])) for kind, tasks in ordered if len(tasks) > 1
+    ]
 
 
 def is_default(board: Leaderboard) -> bool:
@@ -75,116 +77,11 @@ def _data(board: Leaderboard) -> str:
     return "embedded" if variant is not None and not variant.needs else "real"
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """The methods that are compared over some tasks, by the seeds that both have."""
-
-    boards: Sequence[Leaderboard]
-    """One for each of T tasks."""
-    options: TableOptions
-    entries: Mapping[str, Sequence[Entry | None]]
-    """Of each method T entries; None where it has no result."""
-
-    @classmethod
-    def of(cls, boards: Sequence[Leaderboard], options: TableOptions) -> _Pool:
-        """All methods of the boards."""
-        found: dict[str, list[Entry | None]] = {}
-        for place, board in enumerate(boards):
-            for e in board.entries:
-                if e.role == "method":
-                    found.setdefault(e.label, [None] * len(boards))[place] = e if e.runs else None
-        return cls(boards, options, found)
-
-    @property
-    def names(self) -> list[str]:
-        """Of the tasks: `multimnist/mnist cpu@1`."""
-        return [f"{b.task}/{b.variant} {b.protocol}" for b in self.boards]
-
-    @cached_property
-    def everywhere(self) -> dict[str, list[Entry]]:
-        """The methods with a result on every task."""
-        return {label: [e for e in row if e] for label, row in self.entries.items() if all(row)}
-
-    @cached_property
-    def scores(self) -> dict[str, list[Array]]:
-        """Of each of them T arrays (n_t,) of Delta-m, positive = better."""
-        return {
-            label: [_delta(board, e) for board, e in zip(self.boards, row, strict=True)]
-            for label, row in self.everywhere.items()
-        }
-
-    @property
-    def means(self) -> Array:
-        """(R, T): over seeds."""
-        return np.array([[x.mean() for x in tasks] for tasks in self.scores.values()])
-
-    @property
-    def order(self) -> list[str]:
-        """From the best mean over tasks to the worst, those without one last."""
-        means = dict(zip(self.scores, self.means.mean(1), strict=True)) if self.scores else {}
-        return sorted(self.entries, key=lambda label: -means.get(label, -math.inf))
-
-    @property
-    def turn(self) -> float:
-        """The factor from positive = better to the sign that is printed."""
-        return -1.0 if self.options.convention.negative else 1.0
-
-    @property
-    def reference(self) -> str:
-        """The label of the base row; several where tasks have different ones."""
-        labels = [e.label for board in self.boards for e in board.entries if e.role == "reference" and e.runs]
-        return " or ".join(dict.fromkeys(labels))
-
-    @property
-    def against(self) -> str | None:
-        """The method that the others are compared with; None where it misses a task."""
-        against = self.options.against or holder("baseline")
-        return against if against in self.scores else None
-
-    def difference(self, one: str, other: str) -> Difference:
-        """The mean over tasks of `one` minus `other`, positive = better; without a common seed in one, no number."""
-        tasks = self.paired(one, other)
-        if not all(map(len, tasks)):
-            return Difference(math.nan, math.nan, math.nan, 0, math.nan)
-        return statistics.stratified_mean(tasks, self.options.level, self.floors)
-
-    def paired(self, one: str, other: str) -> list[Array]:
-        """T arrays (n_t,) of `one` minus `other` over the seeds that both have."""
-        pairs = zip(self.boards, self.everywhere[one], self.everywhere[other], strict=True)
-        found = [comparison.paired_scores(_quantity(board), mine, theirs) for board, mine, theirs in pairs]
-        return [x - y for x, y in found]
-
-    @property
-    def floors(self) -> list[float]:
-        """Of each task, the variance that differences have at least, from rounding."""
-        return [_quantity(board).floor for board in self.boards]
-
-    def detectable(self, against: str) -> Detectable | None:
-        """The mean difference over tasks that is told from zero with 80 % power; None without two seeds in common."""
-        pairs = [self.paired(label, against) for label in self.scores if label != against]
-        compared = [tasks for tasks in pairs if min(map(len, tasks)) > 1]
-        if not compared:
-            return None
-        shares = np.full(len(self.boards), 1 / len(self.boards))
-        found = [statistics.welch_error(tasks, shares, self.floors) for tasks in compared]
-        return power.detectable_mean(found, self.options.level)
-
-
-def _delta(board: Leaderboard, e: Entry) -> Array:
-    """(n,): Delta-m of each seed, positive = better."""
-    return _quantity(board).of(e.scores)
-
-
-def _quantity(board: Leaderboard) -> Quantity:
-    assert board.delta is not None
-    return board.delta
-
-
 # --- the table
 
 
-def _across(kind: str, boards: Sequence[Leaderboard], options: TableOptions) -> Across:
-    pool = _Pool.of(boards, options)
+def _across(kind: str, boards: Sequence[Leaderboard], options: TableOptions, without: Sequence[str]) -> Across:
+    pool = Pool.of(boards, options)
     columns, values = _columns(pool)
     tasks = len(boards)
     rows = [Row(label, "method", values[label], tasks - pool.entries[label].count(None), tasks) for label in pool.order]
@@ -198,13 +95,13 @@ def _across(kind: str, boards: Sequence[Leaderboard], options: TableOptions) -> 
         incomplete="" if done == asked else f"incomplete: {done} of {asked} methods x tasks",
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=(*_about(pool), *_rank_test(pool), *_missing(pool)),
+        notes=(*_about(pool), *_rank_test(pool), *_without(without), *_missing(pool)),
         facts=_facts(pool),
     )
     return Across(made, tuple(boards), pool.scores)
 
 
-def _facts(pool: _Pool) -> dict[str, str]:
+def _facts(pool: Pool) -> dict[str, str]:
     """What every export carries, in words."""
     board, options = pool.boards[0], pool.options
     return {
@@ -222,11 +119,11 @@ def _facts(pool: _Pool) -> dict[str, str]:
 # --- columns
 
 
-def _columns(pool: _Pool) -> tuple[list[Column], Cells]:
+def _columns(pool: Pool) -> tuple[list[Column], Cells]:
     """All columns in their order, and the value of each row that has one."""
     values: Cells = {label: {} for label in pool.entries}
     columns = [*_single(pool, values), *_aggregates(pool, values)]
-    if len(pool.scores) > 1:
+    if len(pool.scores) > 1 and not pool.without_rank:
         columns.append(_ranks(pool, values))
     if len(pool.scores) > 1 and pool.against is not None:
         columns.append(_differences(pool, pool.against, values))
@@ -235,48 +132,31 @@ def _columns(pool: _Pool) -> tuple[list[Column], Cells]:
     return columns, values
 
 
-def _single(pool: _Pool, values: Cells) -> list[Column]:
+def _single(pool: Pool, values: Cells) -> list[Column]:
     """Delta-m on each task."""
     columns = [_column(f"task{place}", name, pool.options.convention) for place, name in enumerate(pool.names)]
     for label, entries in pool.entries.items():
         for board, column, e in zip(pool.boards, columns, entries, strict=True):
             if e is not None:
-                interval = statistics.t_interval(pool.turn * _delta(board, e), pool.options.level)
+                interval = statistics.t_interval(pool.turn * delta(board, e), pool.options.level)
                 values[label][column.key] = Value(interval.mean, interval)
     return columns
 
 
-def _aggregates(pool: _Pool, values: Cells) -> list[Column]:
+def _aggregates(pool: Pool, values: Cells) -> list[Column]:
     """Interquartile mean and mean over all tasks."""
     convention, level = pool.options.convention, pool.options.level
     iqm, mean = _column("iqm", "IQM Δm [%]", convention), _column("mean", "mean Δm [%]", convention)
-    good = _as_good_as_the_best(pool)
     for label, tasks in pool.scores.items():
         turned = [pool.turn * x for x in tasks]
         middle = statistics.interquartile_mean(turned, level, generator=np.random.default_rng(0))
         plain = statistics.stratified_mean(turned, level)
         values[label][iqm.key] = Value(middle.mean, middle)
-        values[label][mean.key] = Value(plain.mean, plain, best=label in good)
+        values[label][mean.key] = Value(plain.mean, plain, best=label in pool.good)
     return [iqm, mean]
 
 
-def _as_good_as_the_best(pool: _Pool) -> set[str]:
-    if not pool.scores:
-        return set()
-    leader = max(pool.scores, key=lambda label: float(np.mean([x.mean() for x in pool.scores[label]])))
-    others = [label for label in pool.scores if label != leader]
-    behind = [pool.difference(leader, label) for label in others]
-    tasks = len(pool.boards)
-    # On the seeds that both have, the leader can be behind.
-    p_values = [1.0 if d.mean < 0 or (math.isnan(d.p) and d.n > tasks) else d.p for d in behind]
-    # A test over T tasks has T - 1 degrees of freedom less than one over all its pairs.
-    adjusted = best.adjusted(p_values, max((d.n - tasks + 1 for d in behind), default=0))
-    tested = {label: p for label, p in zip(others, adjusted, strict=True) if not math.isnan(p)}
-    good = {label for label, p in tested.items() if p >= 1 - pool.options.level}
-    return {leader} | good if tested else set()
-
-
-def _ranks(pool: _Pool, values: Cells) -> Column:
+def _ranks(pool: Pool, values: Cells) -> Column:
     count = len(pool.scores)
     column = Column("rank", f"rank of {count}", False, about="mean rank over tasks; depends on the pool")
     for label, rank in zip(pool.scores, statistics.mean_ranks(pool.means, np.ones(len(pool.boards))), strict=True):
@@ -284,7 +164,7 @@ def _ranks(pool: _Pool, values: Cells) -> Column:
     return column
 
 
-def _differences(pool: _Pool, against: str, values: Cells) -> Column:
+def _differences(pool: Pool, against: str, values: Cells) -> Column:
     better = not pool.options.convention.negative
     column = Column("difference", f"mean Δm vs {against}", better, signed=True)
     others = [label for label in pool.scores if label != against]
@@ -297,7 +177,7 @@ def _differences(pool: _Pool, against: str, values: Cells) -> Column:
     return column
 
 
-def _signed_ranks(pool: _Pool, against: str, values: Cells) -> Column:
+def _signed_ranks(pool: Pool, against: str, values: Cells) -> Column:
     """Whether a method differs from the baseline, judged by ranks of tasks instead of seeds."""
     column = Column("signed_rank", f"signed-rank p vs {against}", digits=3, about="over tasks; Holm-adjusted")
     means = dict(zip(pool.scores, pool.means, strict=True))
@@ -315,7 +195,7 @@ def _column(key: str, title: str, convention: DeltaConvention) -> Column:
 # --- notes
 
 
-def _missing(pool: _Pool) -> list[Note]:
+def _missing(pool: Pool) -> list[Note]:
     return [
         Note(f"{label}: no result on {name}, so nothing over all tasks.", "warning")
         for label in pool.order
@@ -324,7 +204,12 @@ def _missing(pool: _Pool) -> list[Note]:
     ]
 
 
-def _about_differences(pool: _Pool) -> list[Note]:
+def _without(labels: Sequence[str]) -> list[Note]:
+    text = f"Not among the tasks: {', '.join(labels)}; why there is no Δm is told below its own table."
+    return [Note(text, "warning")] if labels else []
+
+
+def _about_differences(pool: Pool) -> list[Note]:
     against = pool.against
     if against is None or len(pool.scores) < 2:
         return []
@@ -336,7 +221,7 @@ def _about_differences(pool: _Pool) -> list[Note]:
     return [Note(f"{text} p is Holm-adjusted."), *_about_power(pool, against)]
 
 
-def _about_power(pool: _Pool, against: str) -> list[Note]:
+def _about_power(pool: Pool, against: str) -> list[Note]:
     found = pool.detectable(against)
     if found is None:
         return []
@@ -348,7 +233,7 @@ def _about_power(pool: _Pool, against: str) -> list[Note]:
     ]
 
 
-def _rank_test(pool: _Pool) -> list[Note]:
+def _rank_test(pool: Pool) -> list[Note]:
     if len(pool.scores) < 2:
         return []
     table, least = pool.means.T, statistics.RANK_TEST_TASKS
@@ -360,7 +245,7 @@ def _rank_test(pool: _Pool) -> list[Note]:
     return [Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")]
 
 
-def _about(pool: _Pool) -> list[Note]:
+def _about(pool: Pool) -> list[Note]:
     c, percent = pool.options.convention, f"{100 * pool.options.level:.4g} %"
     found = pool.detectable(pool.against) if pool.against is not None else None
     detectable = f" It need not be as good: detectable is mean Δm [%] {found.told}." if found else ""
@@ -381,6 +266,6 @@ def _about(pool: _Pool) -> list[Note]:
             f"same seeds); without two common seeds on every task nothing is.{detectable}"
         ),
         *_about_differences(pool),
-        Note("rank: mean rank over tasks among these methods; it depends on the pool."),
+        Note(pool.without_rank or "rank: mean rank over tasks among these methods; it depends on the pool."),
         *(searched if pool.boards[0].budget else []),
     ]

@@ -9,6 +9,7 @@ from mtlbench.rendering.table import Column, Value
 from mtlbench.tables import comparison
 from mtlbench.tables.contest import Contest
 from mtlbench.tables.costs import costs
+from mtlbench.tables.ranking import without_rank
 
 Cells = dict[str, dict[str, Value]]
 """Row label -> column key -> value."""
@@ -20,7 +21,7 @@ def columns(contest: Contest) -> tuple[list[Column], Cells]:
     found = _scores(contest, cells)
     if contest.rule.name == "oracle":
         found += _gaps(contest, cells)
-    if len(contest.methods) > 1:
+    if len(contest.methods) > 1 and not without_rank(contest):
         found.append(_ranks(contest, cells))
     if contest.has_differences:
         found.append(_differences(contest, cells))
@@ -66,9 +67,10 @@ def _differences(contest: Contest, cells: Cells) -> Column:
 
 def _ranks(contest: Contest, cells: Cells) -> Column:
     """Mean ranks over metrics."""
-    methods = contest.methods
+    methods, places = contest.methods, contest.weighed
     column = Column("rank", f"rank of {len(methods)}", False, about="mean rank over metrics; depends on the pool")
-    ranks = statistics.mean_ranks([e.scores.mean(0) for e in methods], [m.sign for m in contest.measures])
+    signs = [contest.measures[place].sign for place in places]
+    ranks = statistics.mean_ranks([e.scores.mean(0)[places] for e in methods], signs)
     for e, rank in zip(methods, ranks, strict=True):
         cells[e.label][column.key] = Value(float(rank))
     return column

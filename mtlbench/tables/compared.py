@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from mtlbench import statistics
 from mtlbench.catalogue.registry import holder
 from mtlbench.tables import comparison
 from mtlbench.tables.contest import Contest
+from mtlbench.tables.entries import Entry
 from mtlbench.tables.planning import Plan
-from mtlbench.tables.wording import listed, seeds
+from mtlbench.tables.ranking import without_rank
+from mtlbench.tables.wording import listed, plural, seeds
 
 
 def comparisons(contest: Contest, plan: Plan | None) -> list[str]:
@@ -47,7 +50,7 @@ def _grid(contest: Contest) -> list[str]:
         return []
     return [
         f"{listed(names)}: some differences between rows spread over seeds by less than the steps of their scores, "
-        "which is no sign of certainty; tests take the rounding of two scores for their spread, step / √6."
+        "which is no sign of certainty; tests take the rounding of two scores for their spread, step / sqrt(6)."
     ]
 
 
@@ -61,20 +64,35 @@ def _delta(contest: Contest) -> list[str]:
     if contest.reference is None:
         how = f"method={holder('reference')} with the same seeds adds it"
         return [f"No Δm: it needs single-task training as its base row; {how}."]
-    if not contest.has_delta:
-        return ["No Δm: a score of the base row is zero, from which there is no relative change."]
     c = contest.options.convention
+    if not contest.has_delta:
+        return [_no_base(contest, contest.reference)]
     noise = " Its interval includes the noise of the base row." if len(contest.grid.seeds) > 1 else ""
     return [
         f"Δm: base row {contest.reference.label} (mean over {seeds(len(contest.reference.runs))}); {c.sign_in_words}; "
-        f"{c.weighting_in_words} ({len(contest.measures)} metrics).{noise}"
+        f"{c.weighting_in_words} ({len(contest.weighed)} metric{plural(contest.weighed)}).{noise}"
     ]
+
+
+def _no_base(contest: Contest, reference: Entry) -> str:
+    """Which scores of the base row could be zero."""
+    told = []
+    for place in comparison.near_zero(contest.measures, reference, contest.options.convention):
+        m, base = contest.measures[place], statistics.t_interval(reference.scores[:, place])
+        noise = f" ± {base.high - base.mean:.2f}" if base.known else ""
+        told.append(f"{m.objective} {m.metric} {base.mean:.2f}{noise}")
+    return (
+        f"No Δm: the base row {reference.label} cannot be told from zero in {listed(told, 3)} (95 % interval), and "
+        "from next to nothing there is no relative change."
+    )
 
 
 def _ranks(contest: Contest) -> list[str]:
     if len(contest.methods) < 2:
         return []
-    metrics, methods = len(contest.measures), len(contest.methods)
+    if reason := without_rank(contest):
+        return [reason]
+    metrics, methods = len(contest.weighed), len(contest.methods)
     return [
         f"rank: mean rank over {metrics} metrics among these {methods} methods, ties averaged; it depends on the pool "
         "and does not compare between tables."

@@ -54,7 +54,7 @@ def quantities(
         measures: M of them.
         reference: the single-task entry, with runs; None if there is none.
         convention: of Delta-m.
-        all_metrics: every metric instead of the main one of each objective. Delta-m is over all in either case.
+        all_metrics: every metric instead of the main one of each objective. What Delta-m is over is for its convention.
         groups: named groups of objectives.
         steps: (M,), the grids that the scores lie on (`rounding.resolution`); None where tests are not asked for.
     """
@@ -63,7 +63,7 @@ def quantities(
     if len(main) > 1 and len({measures[place].kind for place in main}) == 1:
         found.append(_mean(measures, main))
     found += [_mean(measures, places, name) for name, places in group_places(measures, groups).items()]
-    if reference is not None and reference.scores.mean(0).all():  # a base of zero has no relative change
+    if reference is not None and not near_zero(measures, reference, convention):
         found.append(_delta(measures, reference, convention))
     if steps is None:
         return found
@@ -75,6 +75,28 @@ def quantities(
 def _coefficients(quantity: Quantity, count: int) -> Array:
     """(M,): what one more of each score adds to a quantity, all of which are linear in the scores."""
     return quantity.of(np.eye(count)) - quantity.of(np.zeros((1, count)))
+
+
+def weights(measures: Sequence[Measure], convention: DeltaConvention) -> Array:
+    """(M,): those of Delta-m; 0 for what it is not over."""
+    names, main = [m.objective for m in measures], [m.main for m in measures]
+    return statistics.measure_weights(names, convention.weighting, main)
+
+
+def near_zero(measures: Sequence[Measure], reference: Entry, convention: DeltaConvention) -> list[int]:
+    """The measures of Delta-m whose base is too close to zero for a relative change: their places.
+
+    That is where the 95 % t interval of the base row over its seeds includes zero: it could as well be nothing. Of one
+    seed, a score of zero, or one within two standard errors of it where its sampling is known.
+    """
+    found = []
+    for place in np.flatnonzero(weights(measures, convention)):
+        base = statistics.t_interval(reference.scores[:, place])
+        error = reference.sampling.errors[place] if reference.sampling is not None and not base.known else math.nan
+        reach = base.high - base.mean if base.known else 2 * error
+        if abs(base.mean) <= (reach if math.isfinite(reach) else 0.0):
+            found.append(int(place))
+    return found
 
 
 def group_places(measures: Sequence[Measure], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
@@ -203,15 +225,17 @@ def _unit(m: Measure) -> str:
 
 
 def _delta(measures: Sequence[Measure], reference: Entry, convention: DeltaConvention) -> Quantity:
-    signs = np.array([m.sign for m in measures])
-    weights = statistics.measure_weights([m.objective for m in measures], convention.weighting)
-    base, turn = reference.scores.mean(0), -1.0 if convention.negative else 1.0
+    everywhere = weights(measures, convention)
+    places = np.flatnonzero(everywhere)
+    signs, parts = np.array([m.sign for m in measures])[places], everywhere[places]
+    base, turn = reference.scores.mean(0)[places], -1.0 if convention.negative else 1.0
 
     def against_reference(entry: Entry, level: float) -> Interval:
         if entry is reference:
             return Interval(0.0, math.nan, math.nan, len(entry.runs))
         paired = entry.seeds == reference.seeds
-        found = statistics.delta_interval(entry.scores, reference.scores, signs, weights, paired, level)
+        mine, theirs = entry.scores[:, places], reference.scores[:, places]
+        found = statistics.delta_interval(mine, theirs, signs, parts, paired, level)
         low, high = (found.low, found.high) if turn > 0 else (-found.high, -found.low)
         return Interval(turn * found.mean, low, high, found.n)
 
@@ -223,5 +247,8 @@ def _delta(measures: Sequence[Measure], reference: Entry, convention: DeltaConve
         about=f"relative change from {reference.label}, {convention.sign_in_words}, {convention.weighting_in_words}",
     )
     return Quantity(
-        column, lambda scores: turn * statistics.delta_m(scores, base, signs, weights), against_reference, sums_up=True
+        column,
+        lambda scores: turn * statistics.delta_m(scores[..., places], base, signs, parts),
+        against_reference,
+        sums_up=True,
     )

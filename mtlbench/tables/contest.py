@@ -33,7 +33,7 @@ class Contest:
     """By which scores count; `official` is the one that the protocol states."""
     official: Rule
     measures: tuple[Measure, ...]
-    """What the split has in every record: what Delta-m and ranks are over."""
+    """What the split has in every record."""
     groups: Mapping[str, Sequence[str]]
     """Named groups of objectives, as the task states them."""
     entries: tuple[Entry, ...]
@@ -101,6 +101,11 @@ class Contest:
     def has_delta(self) -> bool:
         """Whether Delta-m is one of the quantities."""
         return _delta(self.quantities) is not None
+
+    @property
+    def weighed(self) -> list[int]:
+        """The places of the measures that Delta-m and mean ranks are over."""
+        return np.flatnonzero(comparison.weights(self.measures, self.options.convention)).tolist()
 
     @property
     def has_differences(self) -> bool:

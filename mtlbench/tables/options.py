@@ -11,8 +11,9 @@ from mtlbench.statistics import LEVEL
 class DeltaConvention:
     """How Delta-m is computed and printed; it is meaningless without this."""
 
-    weighting: str = "objective"
-    """`objective`: the mean over objectives of the mean over their metrics. `metric`: the mean over metrics."""
+    weighting: str = "main"
+    """`main`: the mean over the main metrics of objectives. `objective`: the mean over objectives of the mean over
+    their metrics. `metric`: the mean over metrics. Mean ranks are over the same metrics."""
     negative: bool = False
     """Whether negative means better."""
 
@@ -24,9 +25,11 @@ class DeltaConvention:
     @property
     def weighting_in_words(self) -> str:
         """What the mean is over."""
-        if self.weighting == "metric":
-            return "mean over all metrics"
-        return "mean over objectives of the mean over their metrics"
+        return {
+            "main": "mean over the main metrics of objectives",
+            "objective": "mean over objectives of the mean over their metrics",
+            "metric": "mean over all metrics",
+        }[self.weighting]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,29 @@ def test_what_cannot_be_told_apart_over_tasks_is_bold() -> None:
     assert {r.label for r in close.table.rows if r.values["mean"].best} == {"uniform", "mgda"}
 
 
+def test_ranks_over_tasks_stand_only_where_something_is_told_apart() -> None:
+    def said(found: Across) -> str:
+        (text,) = [note.text for note in found.table.notes if "rank: " in note.text and "test" not in note.text]
+        return text
+
+    assert said(only(over(grid(4, GAINS)))).startswith("rank: mean rank over tasks")
+    for found, reason in (
+        (only(over(grid(2, GAINS))), "No rank: it takes 3 tasks at least, and these are 2."),
+        (only(over(grid(4, {"uniform": 1.0, "mgda": 1.02}))), "No rank: nothing is told apart in the mean over tasks"),
+        (only(over(grid(4, GAINS, seeds=1))), "No rank: nothing is told apart"),
+    ):
+        assert said(found).startswith(reason)
+        assert not values(found, "rank")
+
+
+def test_tasks_without_delta_m_are_named() -> None:
+    nothing = [moved(r, "empty") for r in constant("single_task", [(0.0, 50.0)] * 3)]
+    nothing += [moved(r, "empty") for r in constant("uniform", BASE)]
+    table = only(over([*grid(3, GAINS), *nothing])).table
+    assert table.title == "3 tasks on real data"
+    assert any(n.text.startswith("Not among the tasks: empty/real digits@1; why") for n in table.notes)
+
+
 def test_the_difference_to_the_baseline_is_over_common_seeds() -> None:
     found = only(over(grid(4, GAINS)))
     difference = next(r for r in found.table.rows if r.label == "gradvac").values["difference"]

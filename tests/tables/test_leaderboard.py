@@ -18,12 +18,14 @@ from mtlbench.cells.trials import reruns
 from mtlbench.errors import UsageError
 from mtlbench.record.reading import cells
 from mtlbench.record.runs import Absent, Collection, Run, collect
-from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record
+from mtlbench.record.schema import Evaluation, MetricInfo, ObjectiveInfo, Provenance, Record, Sampling
 from mtlbench.rendering.table import Row, Table, Value
+from mtlbench.statistics import mean_ranks
 from mtlbench.tables import figures
 from mtlbench.tables.leaderboard import Leaderboard, Report, report
 from mtlbench.tables.making import make, write
 from mtlbench.tables.options import DeltaConvention, TableOptions
+from mtlbench.tables.ranking import separation
 
 LEFT, RIGHT = "left.accuracy", "right.accuracy"
 
@@ -116,7 +118,7 @@ def test_parameters_make_rows_of_their_own() -> None:
     assert sorted(r.label for r in made.rows) == ["gradvac", "gradvac(all_layer)", "gradvac(beta=0.1)"]
 
 
-def test_all_metrics_are_shown_when_asked_for_and_count_in_delta_m_anyway() -> None:
+def test_delta_m_is_over_main_metrics_unless_all_are_asked_for() -> None:
     nll = MetricInfo(name="nll", higher_is_better=False, unit="nats")
 
     def made(method: str, accuracy: float, loss: float) -> Record:
@@ -131,7 +133,32 @@ def test_all_metrics_are_shown_when_asked_for_and_count_in_delta_m_anyway() -> N
     few, all_of_them = only(of(given)).table, only(of(given, all_metrics=True)).table
     assert [c.key for c in few.columns][:2] == ["a.accuracy", "delta_m"]
     assert [c.key for c in all_of_them.columns][:3] == ["a.accuracy", "a.nll", "delta_m"]
-    assert value(few, "uniform", "delta_m").mean == pytest.approx((10 + 20) / 2)
+    for table in (few, all_of_them):
+        assert value(table, "uniform", "delta_m").mean == pytest.approx(10)
+        assert "mean over the main metrics of objectives (1 metric)" in notes(table)
+    for weighting in ("objective", "metric"):
+        table = only(of(given, convention=DeltaConvention(weighting))).table
+        assert value(table, "uniform", "delta_m").mean == pytest.approx((10 + 20) / 2)
+        assert "(2 metrics)" in notes(table)
+
+
+def test_weightings_differ_where_objectives_have_different_numbers_of_metrics() -> None:
+    given = [two_objectives("single_task", 0, 50.0, 50.0, 50.0), two_objectives("uniform", 0, 51.0, 53.0, 56.0)]
+    for weighting, expected in (("main", (2 + 12) / 2), ("objective", ((2 + 6) / 2 + 12) / 2), ("metric", 20 / 3)):
+        table = only(of(given, convention=DeltaConvention(weighting))).table
+        assert value(table, "uniform", "delta_m").mean == pytest.approx(expected)
+
+
+def two_objectives(method: str, seed: int, accuracy: float, f1: float, other: float) -> Record:
+    """A record of two objectives, of which the first has two metrics."""
+    scores = {"x": {"accuracy": accuracy, "f1": f1}, "y": {"accuracy": other}}
+    both = (ACCURACY, ACCURACY.model_copy(update={"name": "f1"}))
+    return record(
+        method,
+        seed,
+        objectives=(ObjectiveInfo(name="x", metrics=both), ObjectiveInfo(name="y", metrics=both[:1])),
+        evaluations=(Evaluation(epoch=1, step=1, losses={}, scores={"val": scores, "test": scores}),),
+    )
 
 
 # --- Delta-m
@@ -162,7 +189,7 @@ def test_the_other_sign_and_the_other_weighting_are_said_everywhere() -> None:
     assert turned.facts["delta_m sign"] == "negative = better"
     assert turned.facts["delta_m weighting"] == "mean over all metrics"
     assert "negative = better; mean over all metrics" in notes(turned)
-    assert "positive = better; mean over objectives of the mean over their metrics" in notes(base)
+    assert "positive = better; mean over the main metrics of objectives" in notes(base)
     assert value(turned, "gradvac", "delta_m").best
     assert not value(turned, "mgda", "delta_m").best
 
@@ -173,7 +200,39 @@ def test_without_single_task_or_with_a_base_of_zero_there_is_no_delta_m_and_a_wo
     assert "method=single_task" in notes(table)
     assert table.facts["delta_m base row"] == "none"
     zero = only(of([*constant("single_task", [(0.0, 1.0)]), *constant("uniform", [(1.0, 1.0)])])).table
-    assert "a score of the base row is zero" in notes(zero)
+    assert "No Δm: the base row single_task cannot be told from zero in left accuracy 0.00 (95 %" in notes(zero)
+
+
+def test_a_base_within_its_own_noise_of_zero_makes_no_delta_m() -> None:
+    def table(base: list[tuple[float, float]]) -> Table:
+        return only(of([*constant("single_task", base), *grid("uniform", "gradvac")])).table
+
+    noisy = table([(80.0, 1.0), (82.0, 2.0), (78.0, 0.1)])
+    assert "delta_m" not in [c.key for c in noisy.columns]
+    assert "No Δm: the base row single_task cannot be told from zero in right accuracy 1.03 ± 2.36 (95 %" in notes(
+        noisy
+    )
+    assert noisy.facts["delta_m base row"] == "none"
+    sure = table([(80.0, 1.0), (82.0, 1.2), (78.0, 1.1)])
+    assert value(sure, "uniform", "delta_m").mean == pytest.approx(100 * ((88 - 80) / 80 + (55 - 1.1) / 1.1) / 2)
+
+
+def test_a_metric_that_delta_m_is_not_over_may_have_a_base_of_nothing() -> None:
+    given = [two_objectives("single_task", 0, 50.0, 0.0, 50.0), two_objectives("uniform", 0, 51.0, 53.0, 56.0)]
+    assert value(only(of(given)).table, "uniform", "delta_m").mean == pytest.approx((2 + 12) / 2)
+    assert "cannot be told from zero in x f1 0.00" in notes(only(of(given, convention=DeltaConvention("metric"))).table)
+
+
+def test_of_one_seed_the_choice_of_test_examples_tells_whether_a_base_is_nothing() -> None:
+    def told(error: float) -> str:
+        sampling = {"test": {"left": {"accuracy": Sampling(error=error, count=100)}}}
+        (base,) = constant("single_task", [(1.0, 50.0)])
+        evaluation = base.evaluations[0].model_copy(update={"sampling": sampling})
+        given = [base.model_copy(update={"evaluations": (evaluation,)}), *constant("uniform", [(2.0, 60.0)])]
+        return notes(only(of(given)).table)
+
+    assert "cannot be told from zero in left accuracy 1.00 (95 %" in told(0.7)
+    assert "Δm: base row single_task" in told(0.3)
 
 
 def test_the_interval_of_delta_m_holds_the_noise_of_the_base_row() -> None:
@@ -241,13 +300,56 @@ def test_another_row_can_be_compared_with() -> None:
         of(grid(), against="mgd")
 
 
+def ranked(gaps: dict[str, float], seeds: int = 3) -> list[Record]:
+    """Two objectives with three metrics; methods are that far from the others, with noise of the size 1."""
+    rng = np.random.default_rng(3)
+    return [
+        two_objectives(method, seed, *(80 + gap + rng.standard_normal(3)).tolist())
+        for method, gap in gaps.items()
+        for seed in range(seeds)
+    ]
+
+
 def test_ranks_are_over_methods_only_and_say_of_how_many() -> None:
-    table = only(of(grid())).table
+    given = ranked({"single_task": 30.0, "uniform": 0.0, "gradvac": 10.0, "mgda": -10.0})
+    table = only(of(given, convention=DeltaConvention("metric"))).table
     assert next(c for c in table.columns if c.key == "rank").title == "rank of 3"
     assert value(table, "gradvac", "rank").mean == 1.0
     assert value(table, "mgda", "rank").mean == 3.0
     assert "rank" not in row(table, "single_task").values
+    assert "rank: mean rank over 3 metrics among these 3 methods" in notes(table)
     assert "depends on the pool" in notes(table)
+
+
+def test_ranks_over_two_metrics_are_left_out_and_that_is_said() -> None:
+    given = ranked({"uniform": 0.0, "gradvac": 10.0, "mgda": -10.0})
+    table = only(of(given)).table
+    assert "rank" not in [c.key for c in table.columns]
+    assert "No rank: it takes 3 metrics at least; 2 tell no more than their columns do." in notes(table)
+
+
+def test_ranks_that_differ_by_noise_alone_are_left_out_and_that_is_said() -> None:
+    every = DeltaConvention("metric")
+    table = only(of(ranked({"uniform": 0.0, "gradvac": 0.0, "mgda": 0.0}), convention=every)).table
+    assert "rank" not in [c.key for c in table.columns]
+    (said,) = [n.text for n in table.notes if n.text.startswith("No rank")]
+    assert said.startswith("No rank: mean ranks over 3 metrics differ by no more than their noise over 3 seeds (perm")
+    one = only(of(ranked({"uniform": 0.0, "gradvac": 10.0, "mgda": -10.0}, seeds=1), convention=every)).table
+    assert "No rank: without two seeds that all methods have its noise is not known." in notes(one)
+
+
+def test_of_equal_methods_mean_ranks_are_shown_in_5_of_100_tables() -> None:
+    rng, shown = np.random.default_rng(8), []
+    for _ in range(500):
+        common = rng.standard_normal((4, 6, 1))  # metrics of a method go together
+        scores = common + 0.5 * rng.standard_normal((4, 6, 5))
+        shown.append(separation(np.array([mean_ranks(of_seed, np.ones(5)) for of_seed in scores]), 199) <= 0.05)
+    assert 0.02 <= np.mean(shown) <= 0.08
+
+
+def test_methods_that_rank_alike_on_all_of_many_seeds_are_separated() -> None:
+    assert separation(np.tile([1.0, 2.0, 3.0], (5, 1))) < 0.01
+    assert separation(np.tile([1.0, 2.0], (2, 1))) > 0.3  # as likely as not by chance
 
 
 def paired(method: str, differences: list[float], best: str = "gradvac") -> list[Record]:
@@ -655,7 +757,7 @@ def test_mixed_objectives_are_marked_and_the_table_has_those_that_all_share(
     tables = make(collection([record(), record("pcgrad"), odd]), TableOptions(allow_mixed=True))
     (board,) = tables.report.boards
     assert {r.label: bool(r.marks) for r in board.table.rows} == {"uniform": False, "pcgrad": False, "gradvac": True}
-    assert [c.key for c in board.table.columns][:2] == [LEFT, "rank"]
+    assert [c.key for c in board.table.columns][:2] == [LEFT, "milliseconds_per_step"]
     assert value(board.table, "gradvac", LEFT).mean == 70.0
     assert "Left out, as not every record has them alike: right" in notes(board.table)
     assert write(tables, tmp_path)
@@ -879,7 +981,7 @@ def test_with_many_objectives_what_sums_them_up_stands_first() -> None:
         return [column.key for column in only(of(given)).table.columns]
 
     assert keys(6)[0] == "l0.accuracy"
-    assert keys(7)[:3] == ["mean", "delta_m", "rank"]
+    assert keys(7)[:3] == ["mean", "delta_m", "milliseconds_per_step"]
     assert keys(7)[-7:] == [f"l{k}.accuracy" for k in range(7)]
     assert sorted(keys(7)) == sorted([*keys(6), "l6.accuracy"])
 

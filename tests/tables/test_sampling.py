@@ -94,13 +94,13 @@ def test_more_seeds_do_not_make_it_smaller() -> None:
     assert "More seeds do not make it smaller" in notes(table(many))
 
 
-def test_costs_ranks_differences_and_delta_m_have_none() -> None:
+def test_costs_differences_and_delta_m_have_none() -> None:
     base = [telling(r, {"left": (4.0, 9), "right": (3.0, 9)}) for r in constant("single_task", [(70.0, 40.0)] * 2)]
     mgda = [telling(r, {"left": (4.0, 9), "right": (3.0, 9)}) for r in constant("mgda", [(71.0, 42.0), (70.0, 41.0)])]
     made = table([*base, *mgda, *two_seeds()])
     having = {key for row in made.rows for key, found in row.values.items() if found.sampling is not None}
     assert having == {LEFT, RIGHT, "mean"}
-    assert {"delta_m", "difference", "rank"} <= {column.key for column in made.columns}
+    assert {"delta_m", "difference"} <= {column.key for column in made.columns}
     assert "Δm has none" in notes(made)
 
 
