@@ -33,6 +33,9 @@ _NARROW = 1024
 _WHOLE_ENTRIES = 1 << 18
 # Entries of a temporary of a batched product.
 _TEMPORARY_ENTRIES = 1 << 19
+# Up to so many columns a row is copied from `.grad` in one call after its pass: a hook for each parameter takes longer
+# than what it copies. In wider ones each gradient is let go of as soon as it is there, which saves the memory of a row.
+_GATHERED_COLUMNS = 1 << 21
 
 
 class Jacobian:
@@ -72,7 +75,8 @@ class Jacobian:
         self._places = list(zip(starts, self.parameters, strict=True))
         # Those of p, where it is dense: channels_last stays channels_last.
         self._strides = [torch.empty_like(p, device="meta").stride() for p in self.parameters]
-        self._hooks = [self._hook(index) for index in range(len(self.parameters))]
+        gathered = self.width <= _GATHERED_COLUMNS
+        self._hooks = [] if gathered else [self._hook(index) for index in range(len(self.parameters))]
         self._buffer = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
         self._rows: list[list[Tensor]] = []
         self._update = torch.zeros(self.width, dtype=wide, device=self.device)
@@ -92,7 +96,7 @@ class Jacobian:
         aside.take(self.parameters)
         handles = []
         try:
-            for p, hook in zip(self.parameters, self._hooks, strict=True):
+            for p, hook in zip(self.parameters, self._hooks, strict=bool(self._hooks)):
                 handles.append(p.register_post_accumulate_grad_hook(hook))
             yield self
         finally:
@@ -107,6 +111,11 @@ class Jacobian:
 
     def end_row(self) -> list[bool]:
         """Put zeros where the backward pass did not reach; whether it did, for every parameter."""
+        if not self._hooks:
+            gradients = [p.grad for p in self.parameters]
+            for p in self.parameters:
+                p.grad = None
+            return self._put(self._row, gradients)
         for reached, view in zip(self._reached, self._rows[self._row], strict=True):
             if not reached:
                 view.zero_()
@@ -119,11 +128,7 @@ class Jacobian:
     def set_row(self, row: int, gradients: Sequence[Tensor | None]) -> None:
         """Copy one gradient per parameter into `row`; None is zero. `reserve` all rows before the first."""
         self.reserve(row + 1)
-        self.start_row(row)
-        for index, gradient in enumerate(gradients):
-            if gradient is not None:
-                self._store(index, gradient)
-        self.end_row()
+        self._put(row, gradients)
 
     def gramian(self, rows: int, parameters: Sequence[Parameter] | None = None) -> Tensor:
         """Inner products of the first `rows` rows, per group: (groups, rows, rows) float64.
@@ -212,6 +217,19 @@ class Jacobian:
             parameter.grad = None
 
         return store
+
+    def _put(self, row: int, gradients: Sequence[Tensor | None]) -> list[bool]:
+        """Copy one gradient for each parameter into a row, zeros for None; for which there was one."""
+        views, found = [], []
+        for view, gradient in zip(self._rows[row], gradients, strict=True):
+            if gradient is None:
+                view.zero_()
+            else:
+                views.append(view)
+                found.append(gradient.to_dense() if gradient.is_sparse else gradient)
+        if found:
+            torch._foreach_copy_(views, found)
+        return [gradient is not None for gradient in gradients]
 
     def _store(self, index: int, gradient: Tensor) -> None:
         view = self._rows[self._row][index]

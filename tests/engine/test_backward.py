@@ -189,9 +189,12 @@ def buffers_of(module):
     return {name: b.clone() for name, b in module.named_buffers()}
 
 
+@pytest.mark.parametrize("gathered", [True, False], ids=["gathered", "by hooks"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ZOO)
-def test_rows_equal_autograd_row_by_row_and_heads_get_their_own_gradient(name, shape):
+def test_rows_equal_autograd_row_by_row_and_heads_get_their_own_gradient(name, shape, gathered, monkeypatch):
+    if not gathered:
+        monkeypatch.setattr("mtlbench.engine.jacobian._GATHERED_COLUMNS", 0)
     problem, xs = build(name)
     shared, heads = trainable(problem.shared), trainable(problem.heads)
     expected, head_rows = (rows_by_autograd(problem, xs, shape, ps) for ps in (shared, heads))
@@ -300,7 +303,8 @@ def test_zeroing_in_place_or_to_none_trains_the_same(name):
             backward(listed(problem, xs))
             optimizer.step()
         trained.append(torch.cat([p.detach().flatten() for p in problem.parameters()]))
-    assert torch.equal(*trained)
+    # To the last bits: on some processors the sum of rows onto zeros is rounded otherwise than the sum alone.
+    torch.testing.assert_close(*trained, rtol=1e-11, atol=1e-13)
 
 
 # --- graphs are freed -------------------------------------------------------------------------------------------

@@ -9,6 +9,13 @@ from torch.nn import Parameter
 from mtlbench.engine.jacobian import Jacobian
 
 
+@pytest.fixture(params=[True, False], ids=["gathered", "by hooks"])
+def _either_way(request, monkeypatch):
+    """Few columns are copied at the end of a pass, many gradient by gradient."""
+    if not request.param:
+        monkeypatch.setattr("mtlbench.engine.jacobian._GATHERED_COLUMNS", 0)
+
+
 def parameters(*shapes, dtype=torch.float32):
     return [Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
 
@@ -197,6 +204,7 @@ def test_updates_that_are_no_combination_are_added_group_by_group():
         torch.testing.assert_close(found, times * torch.cat([torch.arange(11.0), torch.arange(70.0)]))
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_unreached_parameters_are_zero_also_where_an_earlier_step_filled_the_row():
     a, b = parameters((3,), (4,))
     jacobian = Jacobian([[a], [b]])
@@ -212,6 +220,7 @@ def test_unreached_parameters_are_zero_also_where_an_earlier_step_filled_the_row
         assert b.grad is None
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_grads_are_put_back_and_hooks_removed_also_after_an_exception():
     a, b = parameters((3,), (4,))
     a.grad = kept = torch.arange(3.0)
@@ -240,6 +249,7 @@ def test_more_rows_than_before_find_room():
         torch.testing.assert_close(jacobian.columns(rows)[0], torch.stack([row[0] for row in gradients]))
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_sparse_gradients_are_rows_too():
     embedding = nn.Embedding(10, 3, sparse=True)
     jacobian = Jacobian([list(embedding.parameters())])
