@@ -15,6 +15,8 @@ from mtlbench.storage import write_atomically
 
 FOLDER = "leaderboards"
 """Where the tables stand below the folder of results."""
+CONTROLS = "controls/README.md"
+"""The page of the standing controls, below the same folder as the tables."""
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
@@ -64,7 +66,7 @@ def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Seque
             files[below / f"{table.slug}.{suffix}"] = rendering([table])
         files[below / f"{table.slug}.html"] = page.tables_page([table], figures, below)
         files[below / f"{table.slug}.md"] += _images(figures.get(table.slug, ()), table, below)
-    files[below / "README.md"] = _contents(tables)
+    files[below / "README.md"] = _contents(tables) + _controls(folder)
     files[folder / "index.html"] = page.index_page(tables, figures, folder, FOLDER)
     try:
         below.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,13 @@ def _images(figures: Sequence[Path], table: Table, folder: Path) -> str:
         if file.suffix == ".png"
     ]
     return "".join(f"\n{image}\n" for image in shown)
+
+
+def _controls(folder: Path) -> str:
+    """Where these tables are held to what must come out, if such a page stands beside them."""
+    if not (folder / CONTROLS).is_file():
+        return ""
+    return f"\nDo tables like these see what there is to see? [The standing controls](../{CONTROLS}) tell.\n"
 
 
 def _contents(tables: Sequence[Table]) -> str:

@@ -403,3 +403,12 @@ def test_the_index_says_a_sentence_of_finding_for_each_table(tmp_path: Path) -> 
 
 def test_a_page_tells_of_columns_out_of_sight() -> None:
     assert '<button type="button" class="more" hidden></button>' in render("html", [handmade_table.table()])
+
+
+def test_the_index_leads_to_the_standing_controls_where_their_page_stands(tmp_path: Path) -> None:
+    write_all([TABLE], tmp_path)
+    assert "controls" not in (tmp_path / "leaderboards" / "README.md").read_text()
+    (tmp_path / "controls").mkdir()
+    (tmp_path / "controls" / "README.md").write_text("# Standing controls")
+    write_all([TABLE], tmp_path)
+    assert "(../controls/README.md)" in (tmp_path / "leaderboards" / "README.md").read_text()
