@@ -29,7 +29,8 @@ _COLUMNS_OF_TWO = 1 << 17
 # Columns per block, at most, where there is one group, to combine rows or to multiply two of them: a block of two rows
 # then fits the first cache, which saves up to a third where the whole fits none.
 _NARROW = 1024
-# Up to so many entries one product of a matrix and a vector combines faster than a batch of blocks, to the same bits.
+# Up to so many entries one product of a matrix and a vector combines faster than a batch of blocks; whether to the same
+# bits depends on the processor.
 _WHOLE_ENTRIES = 1 << 18
 # Entries of a temporary of a batched product.
 _TEMPORARY_ENTRIES = 1 << 19
