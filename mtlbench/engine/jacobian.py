@@ -29,8 +29,8 @@ _COLUMNS_OF_TWO = 1 << 17
 # Columns per block, at most, where there is one group, to combine rows or to multiply two of them: a block of two rows
 # then fits the first cache, which saves up to a third where the whole fits none.
 _NARROW = 1024
-# Up to so many entries one product of a matrix and a vector combines faster than a batch of blocks; whether to the same
-# bits depends on the processor.
+# Up to so many entries one product of a matrix and a vector combines faster than a batch of blocks. Whether the bits
+# are the same depends on the processor.
 _WHOLE_ENTRIES = 1 << 18
 # Entries of a temporary of a batched product.
 _TEMPORARY_ENTRIES = 1 << 19
@@ -162,10 +162,14 @@ class Jacobian:
         """
         keep = self._take_up_existing()
         weights = weights.type_as(self._update)
-        whole = self.groups == 1 and self.dtype == self._update.dtype and not keep
+        whole = self.groups == 1 and self.dtype == self._update.dtype
         with _full_precision(self.device):
             if whole and weights.shape[1] * self.width <= _WHOLE_ENTRIES:
-                torch.mm(weights, self._matrix(weights.shape[1]), out=self._update_row)
+                matrix = self._matrix(weights.shape[1])
+                if keep:  # the same product: gradients that are zero and those that are None train alike, to the bit
+                    self._update_row += torch.mm(weights, matrix)
+                else:
+                    torch.mm(weights, matrix, out=self._update_row)
             else:
                 self._combine_blocks(weights, keep)
         self._hand_out()

@@ -303,8 +303,7 @@ def test_zeroing_in_place_or_to_none_trains_the_same(name):
             backward(listed(problem, xs))
             optimizer.step()
         trained.append(torch.cat([p.detach().flatten() for p in problem.parameters()]))
-    # To the last bits: on some processors the sum of rows onto zeros is rounded otherwise than the sum alone.
-    torch.testing.assert_close(*trained, rtol=1e-11, atol=1e-13)
+    assert torch.equal(*trained)
 
 
 # --- graphs are freed -------------------------------------------------------------------------------------------
