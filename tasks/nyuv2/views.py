@@ -34,6 +34,15 @@ class Batch(NamedTuple):
     """(N, 3, H, W) float32 of unit length: x to the right, y up, z towards the camera; 0 where they are not known."""
 
 
+class View(NamedTuple):
+    """One view; shapes and conventions are those of `Views`."""
+
+    image: NDArray[np.uint8]
+    label: NDArray[np.int8]
+    depth: NDArray[np.float32]
+    normal: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Views:
     """N views of one size. Each field is an array, in memory or mapped from a file, or a sequence that reads files."""

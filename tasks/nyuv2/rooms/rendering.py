@@ -9,7 +9,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from ..geometry import KINECT, KINECT_SIZE, Camera
-from ..views import CLASSES
+from ..views import CLASSES, View
 from .casting import Floats, first_hits, product, surfaces
 from .scenes import Scene, scene
 from .sensing import labelled, measured, photograph
@@ -34,15 +34,6 @@ class Truth(NamedTuple):
     """(3, H, W), linear."""
     facing: Floats
     """(H, W) cosine between the normal and the way to the camera."""
-
-
-class View(NamedTuple):
-    """What a sensor and people who label make of it; shapes and conventions are those of `Views`."""
-
-    image: NDArray[np.uint8]
-    label: NDArray[np.int8]
-    depth: NDArray[np.float32]
-    normal: NDArray[np.float32]
 
 
 def stream(seed: int, split: str, index: int) -> RandomState:

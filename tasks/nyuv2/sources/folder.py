@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from mtlbench.storage import path_of
 
 from ..geometry import Floats, Size, nearest, normals
-from ..views import Source
+from ..views import Source, View
 from .arrays import unpacked, unusable
 from .description import DepthFiles, Description, LabelFiles, NormalFiles, SceneColumn, read
 from .images import coloured, resized, single
 from .listed import Folder, folder
 from .places import folder_with
-from .prepared import View, prepared
+from .prepared import prepared
 
 OWN = "folder.yaml"
 """The description that people put beside their images."""

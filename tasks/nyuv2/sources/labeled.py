@@ -19,11 +19,11 @@ from mtlbench.storage import read_regular
 
 from ..._cache import kept
 from ..geometry import KINECT, KINECT_SIZE, Floats, Size, nearest, normals
-from ..views import CLASSES, IGNORED, Source
+from ..views import CLASSES, IGNORED, Source, View
 from .arrays import mapped, unusable
 from .images import resized
 from .listed import LARGEST
-from .prepared import View, prepared
+from .prepared import prepared
 
 FILE = "nyu_depth_v2_labeled.mat"
 NORMALS = "normals.npy"

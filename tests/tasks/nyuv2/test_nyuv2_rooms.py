@@ -253,7 +253,7 @@ def test_a_damaged_file_is_made_again(cache, rendered):
 
 
 def test_progress_is_told(caplog):
-    with caplog.at_level(logging.INFO, "mtlbench.tasks.nyuv2.rooms"):
+    with caplog.at_level(logging.INFO, "mtlbench.tasks.nyuv2"):
         load(SIZE, {"train": 2, "test": 1})
     told = [record.progress for record in caplog.records if hasattr(record, "progress")]
     assert told[0] == (0, 3)

@@ -15,8 +15,9 @@ import yaml
 from PIL import Image
 
 from mtlbench.errors import DataMissing, UsageError
+from mtlbench.tasks.nyuv2 import keeping
 from mtlbench.tasks.nyuv2.geometry import KINECT, KINECT_SIZE, nearest
-from mtlbench.tasks.nyuv2.sources import folder, prepared
+from mtlbench.tasks.nyuv2.sources import folder
 from mtlbench.tasks.nyuv2.views import CLASSES, Source
 
 SIZE = (24, 32)
@@ -227,7 +228,7 @@ def test_views_are_made_once_and_again_when_a_file_changes(data: Data, monkeypat
 
 
 def test_progress_is_told(data: Data, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "TELL_SECONDS", -1)
+    monkeypatch.setattr(keeping, "TELL_SECONDS", -1)
     with caplog.at_level("INFO"):
         data.load()
     assert [record.progress for record in caplog.records if hasattr(record, "progress")][-1] == (4, 4)
