@@ -27,9 +27,8 @@ from .metrics import Scores
 from .models import build
 from .options import options
 from .preparing import prepare
-from .views import Batch
+from .views import NAMES, Batch
 
-NAMES = ("segmentation", "depth", "normal")
 LOSSES = {"segmentation": losses_.segmentation, "depth": losses_.depth, "normal": losses_.normal}
 
 
@@ -48,12 +47,12 @@ class NYUv2(Task):
         self.objectives = metrics.objectives(o.scoring)
         self.batch_size = protocol.batch_size
         self.device = device
+        with torch.device("meta"):  # first, since a package that it needs may be missing
+            parameters = sum(p.numel() for p in build(o.trunk).parameters())
         self.data = d = prepare(variant, o, data_root)
         self.steps_per_epoch = max(1, len(d.splits["train"]) // self.batch_size)
         self.data_digest = d.digest
         self.notices = d.notices
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in build(o.trunk).parameters())
         scored = baselines(d.splits["train"], d.splits["test"], o.scoring, o.scoring_batch)
         self.facts: Mapping[str, Any] = {"parameters": parameters, **d.facts, "baselines": scored}
         if o.trunk == "resnet50":
@@ -79,9 +78,8 @@ class NYUv2(Task):
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> list[Tensor]:
         """The losses, () each; the trunk runs once for all of `objectives`."""
         names = [NAMES[k] for k in objectives]
-        truths = {"segmentation": batch.labels, "depth": batch.depths, "normal": batch.normals}
         predictions = model(batch.images, names)
-        return [LOSSES[name](p, truths[name]) for name, p in zip(names, predictions, strict=True)]
+        return [LOSSES[name](p, batch.truths[name]) for name, p in zip(names, predictions, strict=True)]
 
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]

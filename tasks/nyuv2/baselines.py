@@ -11,9 +11,8 @@ from torch.nn import functional
 from mtlbench.catalogue.task import Estimate
 
 from .metrics import Convention, Scores
-from .views import CLASSES, IGNORED, Views
+from .views import CLASSES, IGNORED, NAMES, Views
 
-OBJECTIVES = ("segmentation", "depth", "normal")
 MOST = 400
 """Training views that are looked at; of more, so many, spread evenly."""
 ROWS = 8
@@ -34,12 +33,12 @@ def baselines(train: Views, test: Views, scoring: Convention, batch: int) -> dic
         "constant": _everywhere(labels, depths, direction),
         "by place": _by_place(labels, depths, direction),
     }
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in OBJECTIVES}
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in NAMES}
     for name, answer in answers.items():
-        scores = Scores(OBJECTIVES, scoring)
+        scores = Scores(NAMES, scoring)
         for start in range(0, len(test), batch):
             views = test.batch(range(start, min(start + batch, len(test))))
-            scores.update([answer[o].expand(len(views.images), -1, -1, -1) for o in OBJECTIVES], views)
+            scores.update([answer[o].expand(len(views.images), -1, -1, -1) for o in NAMES], views)
         for objective, by_metric in scores.result().items():
             found[objective][name] = {m: _value(s) for m, s in by_metric.items()}
     return found

@@ -99,7 +99,7 @@ class Scores:
             predictions: of the objectives, what the model answers, on any device.
             batch: the truth, on any device.
         """
-        truth = {"segmentation": batch.labels, "depth": batch.depths, "normal": batch.normals}
+        truth = batch.truths
         for (name, score), prediction in zip(self._scores.items(), predictions, strict=True):
             score.update(prediction.detach(), truth[name].to(prediction.device))
 

@@ -17,6 +17,8 @@ CLASSES = (
     "window",
 )  # fmt: skip
 """The 13 classes in the order of the official mapping; a label is an index into them."""
+NAMES = ("segmentation", "depth", "normal")
+"""The objectives, in their order."""
 IGNORED = -1
 """The label of pixels that are neither trained on nor scored."""
 
@@ -32,6 +34,11 @@ class Batch(NamedTuple):
     """(N, H, W) float32, metres along the optical axis; 0 where it was not measured."""
     normals: Tensor
     """(N, 3, H, W) float32 of unit length: x to the right, y up, z towards the camera; 0 where they are not known."""
+
+    @property
+    def truths(self) -> dict[str, Tensor]:
+        """What each objective is to predict, by its name."""
+        return dict(zip(NAMES, (self.labels, self.depths, self.normals), strict=True))
 
 
 class View(NamedTuple):
