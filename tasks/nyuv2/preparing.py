@@ -49,7 +49,8 @@ def prepare(variant: str, o: Options, data_root: Path | None) -> Prepared:
     source = LOADERS[variant](o, data_root)
     splits, how = _with_validation(source, o)
     caveats = [*source.caveats, *([SELECTED_ON_TEST] if how == "test" else [])]
-    digests = {split: splits[split].digest() for split in SPLITS}
+    distinct = {id(views): views for views in splits.values()}  # val may be test, which is read once then
+    digests = {key: views.digest() for key, views in distinct.items()}
     height, width = splits["train"].size
     facts = {
         "size": [height, width],
@@ -59,7 +60,7 @@ def prepare(variant: str, o: Options, data_root: Path | None) -> Prepared:
         **source.facts,
         **({"caveats": caveats} if caveats else {}),
     }
-    total = hashlib.sha256(" ".join(f"{split} {digests[split]}" for split in SPLITS).encode()).hexdigest()
+    total = hashlib.sha256(" ".join(f"{split} {digests[id(splits[split])]}" for split in SPLITS).encode()).hexdigest()
     return Prepared(splits, facts, [*source.notices, *caveats], total)
 
 

@@ -34,6 +34,6 @@ def load(size: tuple[int, int] = (96, 128), counts: Mapping[str, int] = COUNTS, 
     of = {"version": VERSION, "size": list(size), "counts": dict(counts), "seed": seed, "numpy": np.__version__}
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
     splits, told = kept_views(
-        f"rooms-{digest}", "the rooms", "rendering the rooms", counts, size, lambda split, n: view(seed, split, n, size)
+        f"nyuv2-rooms-{digest}", "the rooms", "rendering the rooms", counts, size, lambda split, n: view(seed, split, n, size)
     )
     return Source(splits, facts={"rooms": of, **told})
