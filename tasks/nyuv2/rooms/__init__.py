@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from ..keeping import kept_views
-from ..views import Source
+from ..views import Source, View
 from .rendering import camera, view
 
 __all__ = ["COUNTS", "camera", "load"]
@@ -33,7 +34,10 @@ def load(size: tuple[int, int] = (96, 128), counts: Mapping[str, int] = COUNTS, 
     """
     of = {"version": VERSION, "size": list(size), "counts": dict(counts), "seed": seed, "numpy": np.__version__}
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
-    splits, told = kept_views(
-        f"nyuv2-rooms-{digest}", "the rooms", "rendering the rooms", counts, size, lambda split, n: view(seed, split, n, size)
-    )
+    name, made = f"nyuv2-rooms-{digest}", partial(_scene, seed=seed, size=size)
+    splits, told = kept_views(name, "the rooms", "rendering the rooms", counts, size, made)
     return Source(splits, facts={"rooms": of, **told})
+
+
+def _scene(split: str, index: int, seed: int, size: tuple[int, int]) -> View:
+    return view(seed, split, index, size)
