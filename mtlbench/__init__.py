@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from mtlbench.catalogue.building import method
     from mtlbench.catalogue.protocol import Protocol
     from mtlbench.catalogue.registry import register_method, register_task
+    from mtlbench.catalogue.relation import Relation
     from mtlbench.catalogue.search import Choice, Range
-    from mtlbench.catalogue.task import Estimate, Metric, Objective, Task
+    from mtlbench.catalogue.task import Estimate, Metric, Objective, Probes, Task
     from mtlbench.engine.backward import Backward
     from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
     from mtlbench.errors import DataMissing, Diverged, UsageError
@@ -40,9 +41,11 @@ _HOME = {
     "Method": "engine.kinds",
     "Metric": "catalogue.task",
     "Objective": "catalogue.task",
+    "Probes": "catalogue.task",
     "Protocol": "catalogue.protocol",
     "Range": "catalogue.search",
     "Record": "record.schema",
+    "Relation": "catalogue.relation",
     "Task": "catalogue.task",
     "UsageError": "errors",
     "leaderboards": "tables.making",
@@ -66,9 +69,11 @@ __all__ = [
     "Method",
     "Metric",
     "Objective",
+    "Probes",
     "Protocol",
     "Range",
     "Record",
+    "Relation",
     "Task",
     "UsageError",
     "leaderboards",

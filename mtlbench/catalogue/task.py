@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from mtlbench.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
     from mtlbench.catalogue.protocol import Protocol
+    from mtlbench.catalogue.relation import Relation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,18 @@ class Estimate:
     count: int
     """How many test examples were scored, 1 at least: those that can be thought of as drawn independently of each
     other, such as sentences, and not the tokens within them."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Batches on which gradients are looked at while a cell trains."""
+
+    batches: Sequence[Any]
+    """Each holds all objectives, and no two hold the same example."""
+    aligned: bool
+    """Whether each holds the same examples, such as translations of each other, for all objectives."""
+    examples: int
+    """How many examples of one objective a batch holds; 0 where the task does not say."""
 
 
 class Task(ABC):
@@ -99,6 +115,21 @@ class Task(ABC):
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Any]:
         """The `steps_per_epoch` training batches of `epoch` (from 0); order and pairing from `generator` alone."""
 
+    def batches_of(self, objective: int, epoch: int, generator: torch.Generator) -> Iterator[Any]:
+        """The same number of batches, each of one objective alone and as large as a whole step of all of them.
+
+        Single-task models are trained on these where the protocol says `single_task_budget: same_step`. A task whose
+        objectives have data of their own implements it. An objective without training data has empty batches, of which
+        `present` says so.
+
+        Raises:
+            UsageError: the task has no such batches.
+        """
+        raise UsageError(
+            f"protocol.single_task_budget=same_step is not allowed: the task {self.name!r} has no batches of one "
+            "objective that are as large as a step (Task.batches_of). Choose same_share."
+        )
+
     def present(self, batch: Any) -> Sequence[int]:
         """Which objectives `batch` holds; all of them unless a task samples objectives."""
         return range(len(self.objectives))
@@ -134,3 +165,37 @@ class Task(ABC):
         conditions of `evaluate`; a task that writes none leaves this out.
         """
         return {}
+
+    def probes(self, count: int, examples: int, generator: torch.Generator) -> Probes:
+        """Batches for `losses`, on which gradients are recorded while a cell trains (`mtlbench run geometry.every=N`).
+
+        By default they are training batches of the first epoch, as large as those are. A task that can choose examples
+        does, and takes them from what it does not train on.
+
+        Args:
+            count: of batches, 2 at least.
+            examples: of one objective in a batch; a task that cannot choose them gives what it has.
+            generator: draws them, from a stream of the cell's seed: the same for all methods.
+
+        Raises:
+            UsageError: there are not so many, or a batch lacks objectives.
+        """
+        batches = list(islice(self.batches(0, generator), count))
+        if len(batches) < count:
+            raise UsageError(
+                f"{self.name} has {len(batches)} batches in an epoch: give geometry.batches={len(batches)}."
+            )
+        for batch in batches:
+            if lacking := [o.name for k, o in enumerate(self.objectives) if k not in self.present(batch)]:
+                raise UsageError(
+                    f"{self.name} has training batches without {', '.join(lacking[:5])}, and none of its own to record "
+                    "the geometry of gradients on (`Task.probes`)."
+                )
+        return Probes(batches, aligned=False, examples=0)
+
+    def relations(self) -> Sequence[Relation]:
+        """What is known of how the objectives relate, for the geometry of their gradients to be compared with.
+
+        `mtlbench.Relation` says what there can be: distances, similarities, amounts, labels. None by default.
+        """
+        return ()
