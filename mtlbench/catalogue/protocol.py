@@ -68,6 +68,10 @@ class Protocol(Strict):
     """Epochs between two evaluations; the last epoch is always evaluated."""
     selection: Annotated[str, pydantic.Field(pattern=r"^(best-val|last|mean-last-[1-9]\d*)$")] = "best-val"
     """The official rule that chooses the scores which tables report (`mtlbench.record.selection`)."""
+    single_task_budget: Literal["same_step", "same_share"] | None = None
+    """What each model of single-task training gets of a step, where objectives have data of their own: `same_step`, as
+    much as the joint model gets of all objectives together; `same_share`, what the joint model gets of its objective.
+    None, as in protocols from before there was a choice, is `same_share`, and identities do not tell of it."""
     options: dict[str, Any] = pydantic.Field(default_factory=dict)
     """What only the task understands."""
     search: Annotated[dict[str, Range | Choice], pydantic.Field(exclude=True, default_factory=dict)]
@@ -78,6 +82,12 @@ class Protocol(Strict):
     def trains(self) -> bool:
         """Whether there is an epoch to train."""
         return self.epochs > 0
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What a cell's identity tells of it, as JSON holds it."""
+        left_out = {"description", "variants"} | ({"single_task_budget"} if self.single_task_budget is None else set())
+        return self.model_dump(mode="json", exclude=left_out)
 
     @property
     def is_of_a_fixed_model(self) -> bool:

@@ -59,6 +59,9 @@ class TaskData(Strict):
     """Short words for keys that every protocol has: `direction=en2x` for `protocol.options.direction=en2x`."""
     scores: dict[Name, OverallScore] = pydantic.Field(default_factory=dict)
     """Scores over several variants."""
+    own_data: bool = False
+    """Whether each objective has training data of its own, so that a step holds a share of each; else they share their
+    input."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -127,7 +130,14 @@ def resolve(task: str, variant: str | None, protocol: str | None, overrides: dic
     if chosen not in allowed:
         raise unknown(f"protocol of {task}/{variant}:", chosen, allowed)
     base = data.protocols[chosen]
-    return variant, _overridden(base, overrides) if overrides else base
+    found = _overridden(base, overrides) if overrides else base
+    if found.single_task_budget and not data.own_data:
+        raise UsageError(
+            f"protocol.single_task_budget={found.single_task_budget} is not allowed: the objectives of {task} share "
+            "their input, so that single-task models see whole steps anyway. Leave it out; a task whose objectives "
+            "have data of their own states own_data: true beside its protocols."
+        )
+    return variant, found
 
 
 def compared_with(task: str, variant: str, word: str | None = None) -> str | None:

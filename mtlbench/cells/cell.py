@@ -58,7 +58,7 @@ class Cell:
             "parameters": self.parameters,
             "task": self.task,
             "variant": self.variant,
-            "protocol": self.protocol.model_dump(mode="json", exclude={"description", "variants"}),
+            "protocol": self.protocol.content,
             "seed": self.seed,
             **as_data(self.axes),
         }

@@ -34,6 +34,8 @@ class Model:
 
     module: nn.Module
     objectives: tuple[int, ...]
+    batch: Any = None
+    """Of the step, the same for all models unless the protocol gives each its own; None after an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,18 @@ class View:
     total_steps: int
     epoch: int
     """That of the step, from 0; after an evaluation, the number of completed ones."""
-    batch: Any = None
-    """Of the step; None after an evaluation."""
     losses: Mapping[int, torch.Tensor] = field(default_factory=dict)
-    """Objective -> its loss on `batch` before the step, detached; of those that the batch holds."""
+    """Objective -> its loss on the batch of its model before the step, detached; of those that the batch holds."""
     block: Block | None = None
     """The steps that were timed together and end with this one; None after an evaluation."""
     evaluation: Evaluation | None = None
     """The one that was just made; None after a step."""
+
+    @property
+    def batch(self) -> Any:
+        """Of the step, for all models; None after an evaluation, and where each model has its own."""
+        first = self.models[0].batch
+        return first if all(model.batch is first for model in self.models) else None
 
 
 class Observer(ABC):

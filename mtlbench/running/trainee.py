@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,12 +29,38 @@ def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[T
     if task.steps_per_epoch < 1 and cell.protocol.trains:
         raise UsageError(f"task {cell.task} has no training batches: steps_per_epoch={task.steps_per_epoch}.")
     count = len(task.objectives)
+    if cell.protocol.single_task_budget == "same_step":
+        task.batches_of(0, 0, torch.Generator())  # a task without them says so; a generator's body does not run
     if not method.separate_models:
         return [Trainee(cell, task, model, method, range(count))]
     return [
         Trainee(cell, task, copy.deepcopy(model), building.method(registry.holder("baseline")), [k])
         for k in range(count)
     ]
+
+
+def step_batches(task: Task, parts: Sequence[Trainee], epoch: int, seed: int) -> Iterator[tuple[Any, ...]]:
+    """For every step of an epoch the batch of each model: the same one, or each its own under `same_step`.
+
+    Args:
+        task: whose batches they are.
+        parts: the models.
+        epoch: from 0.
+        seed: of the generator that orders the data; models that have their own batches draw them as if they were alone.
+    """
+
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    if not has_own_batches(parts):
+        return ((batch,) * len(parts) for batch in task.batches(epoch, generator()))
+    own = [task.batches_of(k, epoch, generator()) for part in parts for k in part.objectives]
+    return zip(*own, strict=False)  # the runner tells of an epoch with another number of steps
+
+
+def has_own_batches(parts: Sequence[Trainee]) -> bool:
+    """Whether each model is trained on batches of its own; a single one has whole steps under either rule."""
+    return len(parts) > 1 and parts[0].protocol.single_task_budget == "same_step"
 
 
 def treated_objectives(cell: Cell, task: Task) -> list[int] | None:

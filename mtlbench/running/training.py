@@ -29,7 +29,7 @@ from mtlbench.running.provenance import Origin
 from mtlbench.running.reports import Progress
 from mtlbench.running.resuming import Course, evaluates, require_scores, splits
 from mtlbench.running.streams import process_of_a_cell, seed_torch, stream
-from mtlbench.running.trainee import OUT_OF_MEMORY, Trainee, learning_rate_factor, trainees
+from mtlbench.running.trainee import OUT_OF_MEMORY, Trainee, learning_rate_factor, step_batches, trainees
 
 __all__ = ["OUT_OF_MEMORY", "Interrupted", "run_cell"]
 
@@ -222,17 +222,16 @@ class _Run:
     def _train_epoch(self, epoch: int, clock: Clock, checkpoint_steps: int | None, watching: Observers) -> None:
         """The steps of an epoch that are still to do; raises `Interrupted` or `TimeLimit` if the clock says so."""
         log, per_epoch = self.log, self.task.steps_per_epoch
-        generator = torch.Generator().manual_seed(stream(self.cell.seed, "data", epoch))
-        batches = itertools.islice(self.task.batches(epoch, generator), log.step - epoch * per_epoch, None)
+        steps = step_batches(self.task, self.parts, epoch, stream(self.cell.seed, "data", epoch))
         clock.start()
-        for batch in batches:
-            losses = self._step(batch)
+        for batches in itertools.islice(steps, log.step - epoch * per_epoch, None):
+            losses = self._step(batches)
             clock.step()
             is_last = log.step == (epoch + 1) * per_epoch
             to_save = clock.is_over or (checkpoint_steps is not None and log.step % checkpoint_steps == 0)
             if not (clock.block_is_full or is_last or to_save or watching.look_after(log.step)):
                 continue
-            watching.after_step(self._view(epoch, batch, losses, clock.end()))
+            watching.after_step(self._view(epoch, batches, losses, clock.end()))
             if not (is_last and evaluates(self.cell.protocol, epoch + 1)):  # which is saved with its evaluation
                 if to_save:
                     self._save()
@@ -244,15 +243,15 @@ class _Run:
                 f"but states steps_per_epoch={per_epoch}."
             )
 
-    def _step(self, batch: Any) -> dict[int, Tensor]:
-        """One step of every model; the detached losses by objective."""
+    def _step(self, batches: Sequence[Any]) -> dict[int, Tensor]:
+        """One step of every model, each on its batch; the detached losses by objective."""
         log, protocol = self.log, self.cell.protocol
         rate = protocol.optimizer.lr * learning_rate_factor(
             protocol.schedule, log.step, self.task.steps_per_epoch, self.course.total_steps
         )
         noise = stream(self.cell.seed, "noise", log.step)
         found: dict[int, Tensor] = {}
-        for part in self.parts:
+        for part, batch in zip(self.parts, batches, strict=True):
             seed_torch(noise, self.device)
             with precision.forward_context(self.precision, self.device):
                 losses = part.step(batch, rate)
@@ -307,7 +306,7 @@ class _Run:
     def _view(
         self,
         epoch: int,
-        batch: Any = None,
+        batches: Sequence[Any] = (),
         losses: Mapping[int, Tensor] = MappingProxyType({}),
         block: Block | None = None,
         evaluation: Evaluation | None = None,
@@ -315,11 +314,13 @@ class _Run:
         return View(
             cell=self.cell,
             task=self.task,
-            models=tuple(Model(part.model, tuple(part.objectives)) for part in self.parts),
+            models=tuple(
+                Model(part.model, tuple(part.objectives), batch)
+                for part, batch in itertools.zip_longest(self.parts, batches)
+            ),
             step=self.log.step,
             total_steps=self.course.total_steps,
             epoch=epoch,
-            batch=batch,
             losses=losses,
             block=block,
             evaluation=evaluation,

@@ -8,6 +8,7 @@ from typing import Any
 from mtlbench.record.runs import signatures
 from mtlbench.rendering.table import Note
 from mtlbench.tables import comparison
+from mtlbench.tables.budget import budget_sentence, single_task_budget
 from mtlbench.tables.commands import commands
 from mtlbench.tables.compared import comparisons
 from mtlbench.tables.contest import Contest
@@ -31,6 +32,7 @@ def facts(contest: Contest, plan: Plan | None) -> dict[str, str]:
         "selection": f"{contest.rule}{'' if contest.rule == contest.official else f' (official: {contest.official})'}",
         "level": f"{contest.options.level:g}",
         "compared with": contest.baseline.label if contest.baseline else "none",
+        **({"single-task budget": rule} if (rule := single_task_budget(contest)) else {}),
         **({"detectable": f"{plan.told(plan.columns[0])} to {plan.against}, 80 % power"} if plan else {}),
     }
     if not contest.has_delta or contest.reference is None:
@@ -54,6 +56,7 @@ def footnotes(contest: Contest, plan: Plan | None) -> list[Note]:
         *_split(contest),
         *_selection(contest),
         *_groups(contest),
+        *([budget_sentence(rule)] if (rule := single_task_budget(contest)) else []),
         *comparisons(contest, plan),
         *_search(contest),
         *_signatures(contest),

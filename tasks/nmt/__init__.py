@@ -6,8 +6,10 @@ With D_i training pairs of language i and temperature T, p_i is proportional to 
 objective, objective i gets the share p_i of the budget, and its loss is K p_i times its mean loss per subword: the
 sum of the K losses is K times the loss of a joint batch in which p_i of the subwords are of language i. Where m
 objectives are sampled, i is among them with probability m p_i (at most 1), all of them get 1/m of the budget, and a
-loss is the plain mean. Losses are label-smoothed cross-entropies in nats per subword. The source of a pair whose
-target language is not the same for all objectives begins with a tag that names it (Johnson et al., TACL 2017).
+loss is the plain mean. Single-task models have whole steps of their own where the protocol says so
+(`single_task_budget`), and the plain mean as well. Losses are label-smoothed cross-entropies in nats per subword. The
+source of a pair whose target language is not the same for all objectives begins with a tag that names it (Johnson et
+al., TACL 2017).
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ class NMT(Task):
             raise unknown("variant of nmt:", variant, known)
         self.options = o = options(protocol)
         self.device = device
+        self.batch_size = protocol.batch_size
         self.data = d = prepare(variant, o, protocol.batch_size, data_root)
         self.steps_per_epoch = o.steps_per_epoch
         self.objectives = tuple(Objective(pair.name, self._metrics(pair.target)) for pair in d.pairs)
@@ -88,6 +91,13 @@ class NMT(Task):
             present = range(len(d.pairs)) if d.inclusion is None else sampled(d.inclusion, generator)
             yield {k: padded(train[k], next(rows[k]), d.symbols, self.device) for k in present}
 
+    def batches_of(self, objective: int, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Steps of one objective, which has the whole budget of `batch_size` positions, or all its pairs in less."""
+        d, examples = self.data, self.data.train[objective]
+        rows = batches(examples, self.batch_size, generator)
+        for _ in range(self.steps_per_epoch):
+            yield {objective: padded(examples, next(rows), d.symbols, self.device)}
+
     def present(self, batch: Batch) -> Sequence[int]:
         """The objectives of this step."""
         return list(batch)
@@ -95,13 +105,14 @@ class NMT(Task):
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> Iterator[Tensor]:
         """The losses (nats per subword, see the module), each built when it is asked for."""
         d, transformer = self.data, cast("Transformer", model)
+        is_shared_out = d.inclusion is None and len(batch) > 1
         for k in objectives:
             source, target_in, target_out = batch[k]
             where, target = _counted(target_out, d.symbols.pad)
             features = transformer(source, target_in).flatten(0, 1).index_select(0, where)
             loss = smoothed_cross_entropy(transformer.logits(features), target, self.options.label_smoothing)
             del features
-            yield loss if d.inclusion is not None else loss * (len(d.pairs) * float(d.probabilities[k]))
+            yield loss * (len(d.pairs) * float(d.probabilities[k])) if is_shared_out else loss
 
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]

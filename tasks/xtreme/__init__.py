@@ -75,6 +75,16 @@ class XTREME(Task):
         for _ in range(self.steps_per_epoch):
             yield {k: p.batch(k, next(rows[k])) for k in rows}
 
+    def batches_of(self, objective: int, epoch: int, generator: torch.Generator) -> Iterator[Step]:
+        """Steps of one language, of as many rows as a step of all; empty ones where it is not trained on."""
+        p = self.problem
+        if objective not in p.trained:
+            yield from ({} for _ in range(self.steps_per_epoch))
+            return
+        rows = batches(p.lengths(objective), self.batch_size * len(p.trained), generator)
+        for _ in range(self.steps_per_epoch):
+            yield {objective: p.batch(objective, next(rows))}
+
     def present(self, batch: Step) -> Sequence[int]:
         """The languages that are trained on."""
         return list(batch)
