@@ -3,14 +3,16 @@
 No download, one seed: `generate(seed)` answers `Families`, which holds the text and the truth behind it.
 """
 
-from .corpus import CENTRE, TRAIN, Families, generate
+from .corpus import ALPHABETS, CENTRE, TRAIN, Families, generate
 from .languages import CHOICES, WORD_ORDER, Descent, Grammar, Language, cognate_share, order_distance
 from .realisation import Sentence, Token
-from .tree import TREE, Tree
+from .tree import GRAMMAR_TREE, TREE, Tree
 
 __all__ = [
+    "ALPHABETS",
     "CENTRE",
     "CHOICES",
+    "GRAMMAR_TREE",
     "TRAIN",
     "TREE",
     "WORD_ORDER",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtlbench.errors import UsageError, unknown
 
-from .languages import Descent, Language, cognate_share, descend, order_distance
+from .languages import Descent, Language, cognate_share, descend, descend_grammar, order_distance
 from .meaning import Meaning, Speaker
 from .realisation import Realiser, Sentence
 from .streams import Stream
 from .tree import TREE, Tree
+from .writing import private
 
 CENTRE = "ansa"
+
+ALPHABETS = ("shared", "private")
 
 TRAIN: Mapping[str, int] = {
     "dalu": 6000,
@@ -38,11 +41,15 @@ class Families:
     """The languages of today, their ancestors, and what is said in them."""
 
     tree: Tree
+    """Along which words and sound changes are inherited."""
+    grammar_tree: Tree
+    """Along which grammar is: the same one, unless `generate` was given another."""
     seed: int
     centre: str
     """The language into which all others are translated; it is in no family."""
     nodes: Mapping[str, Language]
-    """Every node of the tree -> its language, ancestors included."""
+    """Every node of the tree -> its language, ancestors included. Under another `grammar_tree` the grammars of
+    ancestors are those that their descendants would have had without it."""
     history: Mapping[str, Descent]
     """Every node but the root -> what happened on the branch above it."""
     meanings: Mapping[str, Mapping[str, tuple[Meaning, ...]]]
@@ -99,9 +106,15 @@ class Families:
 
         The seed, the centre, the tree (`Tree.as_dict`), the number of training sentences and the grammar of every
         language, the sound changes of every branch, and, in the order of the tree's languages, the matrices of
-        `cognate_share` and `order_distance`.
+        `cognate_share` and `order_distance`. Besides, where they are not the usual ones, the tree of the grammars
+        (`grammar_tree`, whose languages are in the same order) and the alphabet of every language.
         """
         leaves = [self.nodes[leaf] for leaf in self.tree.leaves]
+        unusual: dict[str, object] = {}
+        if self.grammar_tree != self.tree:
+            unusual["grammar_tree"] = self.grammar_tree.as_dict(self.tree.leaves)
+        if any(language.alphabet for language in leaves):
+            unusual["alphabets"] = {language.name: language.alphabet for language in leaves}
         return {
             "seed": self.seed,
             "centre": self.centre,
@@ -111,6 +124,7 @@ class Families:
             "sound_changes": {name: list(descent.changes) for name, descent in self.history.items()},
             "cognate_share": [[cognate_share(a, b) for b in leaves] for a in leaves],
             "order_distance": [[order_distance(a, b) for b in leaves] for a in leaves],
+            **unusual,
         }
 
     def _said(self, in_language: str, of_language: str, split: str) -> list[Sentence]:
@@ -122,7 +136,15 @@ class Families:
         return [realiser.sentence(meaning) for meaning in self.meanings[split][of_language]]
 
 
-def generate(seed: int = 0, train: Mapping[str, int] | None = None, val: int = 200, test: int = 300) -> Families:
+def generate(
+    seed: int = 0,
+    train: Mapping[str, int] | None = None,
+    val: int = 200,
+    test: int = 300,
+    *,
+    alphabets: str = "shared",
+    grammar_tree: Tree = TREE,
+) -> Families:
     """The languages that `seed` lets descend along `tree.TREE`, with parallel text in them.
 
     The tree, the names of its nodes and the classes of concepts are the same for every seed; words, sound
@@ -133,10 +155,19 @@ def generate(seed: int = 0, train: Mapping[str, int] | None = None, val: int = 2
         train: language -> number of training sentences, for those whose number is not to be that of `TRAIN`.
         val: number of validation sentences, the same meanings in every language.
         test: likewise.
+        alphabets: `private` gives every language letters of its own (`writing.private`): letter for letter the same
+            text, in which no two languages share a character but the space.
+        grammar_tree: another tree over the same languages, such as `tree.GRAMMAR_TREE`. Words and sound changes are
+            those that they are without it, affixes too but for their side, and grammars descend along it.
 
     Raises:
-        UsageError: an unknown language, or a number of sentences below 1.
+        UsageError: an unknown language or word for `alphabets`, a number of sentences below 1, or a tree over other
+            languages.
     """
+    if alphabets not in ALPHABETS:
+        raise unknown("alphabets", alphabets, ALPHABETS)
+    if set(grammar_tree.leaves) != set(TREE.leaves):
+        raise UsageError(f"The tree of the grammars must be over the languages {', '.join(TREE.leaves)}.")
     sizes = {**TRAIN, **(train or {})}
     for name in sizes:
         if name not in TRAIN:
@@ -145,13 +176,19 @@ def generate(seed: int = 0, train: Mapping[str, int] | None = None, val: int = 2
         if size < 1:
             raise UsageError(f"The number of sentences for {name} is {size}; it must be at least 1.")
     nodes, history = descend(TREE, seed)
+    if grammar_tree != TREE:
+        grammars = descend_grammar(grammar_tree, seed)
+        nodes |= {leaf: nodes[leaf].with_grammar(grammars[leaf]) for leaf in TREE.leaves}
+    if alphabets == "private":
+        letters = private(TREE.leaves)
+        nodes |= {leaf: replace(nodes[leaf], alphabet=letters[leaf]) for leaf in TREE.leaves}
     held = _meanings(val + test, Stream(seed, "meanings"), frozenset())
     meanings = {
         "train": {name: _meanings(sizes[name], Stream(seed, f"meanings/{name}"), frozenset(held)) for name in sizes},
         "val": dict.fromkeys(sizes, held[:val]),
         "test": dict.fromkeys(sizes, held[val:]),
     }
-    return Families(TREE, seed, CENTRE, nodes, history, meanings)
+    return Families(TREE, grammar_tree, seed, CENTRE, nodes, history, meanings)
 
 
 def _meanings(count: int, stream: Stream, excluded: frozenset[Meaning]) -> tuple[Meaning, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from typing import NamedTuple, cast
@@ -83,6 +83,8 @@ class Language:
     """Grammatical meaning -> affix, with a hyphen where it meets the stem."""
     origins: Mapping[str, str]
     """Concept or affix -> the node where its root was coined. Two words of a concept are cognate if they agree."""
+    alphabet: str = ""
+    """Its letters for `writing.SOUNDS`; empty where sounds are written as themselves."""
 
     @cached_property
     def link(self) -> Linking:
@@ -96,6 +98,16 @@ class Language:
             bare = affix.strip("-")
             stem = joined(stem, bare, self.link) if affix.startswith("-") else joined(bare, stem, self.link)
         return stem
+
+    def with_grammar(self, grammar: Grammar) -> Language:
+        """The same words and affixes with another grammar; affixes go to the side of the stem that it asks for."""
+        affixes = {}
+        for kind, meanings in AFFIXES.items():
+            suffixed = getattr(grammar, f"{kind}_affix") == "suffix"
+            for meaning in meanings:
+                bare = self.affixes[meaning].strip("-")
+                affixes[meaning] = f"-{bare}" if suffixed else f"{bare}-"
+        return replace(self, grammar=grammar, affixes=affixes)
 
 
 def cognate_share(a: Language, b: Language) -> float:
@@ -130,6 +142,14 @@ def descend(tree: Tree, seed: int) -> tuple[dict[str, Language], dict[str, Desce
     return languages, history
 
 
+def descend_grammar(tree: Tree, seed: int) -> dict[str, Grammar]:
+    """The grammar of every node of `tree`, drawn apart from all words."""
+    grammars = {tree.root: _first_grammar(Stream(seed, f"grammar/{tree.root}"))}
+    for child, parent in tree.parents.items():
+        grammars[child] = _reformed(grammars[parent], tree.lengths[child], Stream(seed, f"grammar/{child}"))
+    return grammars
+
+
 def _ancestor(name: str, stream: Stream) -> Language:
     words: dict[str, str] = {}
     for concept in TAGS:
@@ -137,9 +157,13 @@ def _ancestor(name: str, stream: Stream) -> Language:
         while len(word) < 2 or word in words.values():
             word = proto_word(1 if concept in SHORT else 3 if stream.chance(0.3) else 2, stream)
         words[concept] = word
-    grammar = Grammar(**{parameter: stream.pick(values) for parameter, values in CHOICES.items()})
+    grammar = _first_grammar(stream)
     affixes = _affixes({}, grammar, words, stream)
     return Language(name, grammar, words, affixes, dict.fromkeys([*words, *affixes], name))
+
+
+def _first_grammar(stream: Stream) -> Grammar:
+    return Grammar(**{parameter: stream.pick(values) for parameter, values in CHOICES.items()})
 
 
 def _descendant(parent: Language, name: str, length: float, stream: Stream) -> tuple[Language, Descent]:

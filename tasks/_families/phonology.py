@@ -12,7 +12,7 @@ from .streams import Stream
 
 VOWELS = "aeiouöü"
 CONSONANTS = "ptkbdgmnfsšxhvzžčlrjw"
-"""A letter is a sound, and a sound a letter."""
+"""A letter is a sound, and a sound a letter, unless a language has an alphabet of its own (`writing`)."""
 
 SOUND_CHANGES = (
     # Stops: softening between vowels and at the edges of the word, palatalisation.

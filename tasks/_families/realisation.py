@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .concepts import ENTITIES, NAMES, TAGS
 from .languages import Language
 from .meaning import Clause, Meaning, NounPhrase, Relative
+from .writing import spelt
 
 _ENTITY = {part: ENTITIES[kind] for kind, parts in NAMES.items() if kind in ENTITIES for part in parts}
 
@@ -55,7 +56,7 @@ class Realiser:
         key = (concept, entity, *affixes)
         if key not in self._tokens:
             form = self._language.inflected(self._language.words[concept], *affixes)
-            self._tokens[key] = Token(form, TAGS[concept], entity, concept)
+            self._tokens[key] = Token(spelt(form, self._language.alphabet), TAGS[concept], entity, concept)
         return self._tokens[key]
 
     def _clause(self, clause: Clause) -> list[Token]:
