@@ -18,6 +18,7 @@ from mtlbench.tables.mixture import Mixture, have_something_in_common, marks, mi
 from mtlbench.tables.notes import facts, footnotes, missing
 from mtlbench.tables.options import TableOptions
 from mtlbench.tables.planning import Plan
+from mtlbench.tables.plateau import longer
 from mtlbench.tables.published import published_rows
 from mtlbench.tables.simple import simple_rows
 
@@ -81,7 +82,8 @@ def report(collection: Collection, options: TableOptions | None = None) -> Repor
         if mixed and (not options.allow_mixed or not have_something_in_common(grid, options.split)):
             made.refused.append(refusal(grid, mixed, options.allow_mixed))
             continue
-        board = _leaderboard(grid, mixed, options)
+        same = [g for g in found.grids if g is not grid and _has(g, options.split) and not mixture(g, options.split)]
+        board = _leaderboard(grid, mixed, options, longer(grid, same, options))
         made.boards.append(board)
         made.warnings += [f"{grid.task}/{grid.variant}: {text}" for text in missing(board.entries)]
     labels = {e.label for board in made.boards for e in board.entries}
@@ -105,11 +107,11 @@ def _has(grid: Grid, split: str) -> bool:
     return split == "test" or any(split in run.extra for run in grid.runs)
 
 
-def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions) -> Leaderboard:
+def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions, longer_ones: Sequence[Contest]) -> Leaderboard:
     contest = Contest.of(grid, options)
     plan = Plan.of(contest)
     return Leaderboard(
-        table=_table(contest, plan, mixed),
+        table=_table(contest, plan, mixed, longer_ones),
         task=grid.task,
         variant=grid.variant,
         protocol=grid.protocol,
@@ -124,7 +126,7 @@ def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions) -> Leaderboa
     )
 
 
-def _table(contest: Contest, plan: Plan | None, mixed: Mixture) -> Table:
+def _table(contest: Contest, plan: Plan | None, mixed: Mixture, longer_ones: Sequence[Contest]) -> Table:
     grid, split, entries = contest.grid, contest.options.split, contest.entries
     found, cells = columns(contest)
     symbols, mark_notes = marks(grid, mixed)
@@ -139,7 +141,7 @@ def _table(contest: Contest, plan: Plan | None, mixed: Mixture) -> Table:
         incomplete="" if done == asked else f"incomplete: {done} of {asked} cells",
         columns=tuple(found),
         rows=(*rows, *simple, *more_rows),
-        notes=(*footnotes(contest, plan), *mark_notes, *simple_notes, *more_notes),
+        notes=(*footnotes(contest, plan, longer_ones), *mark_notes, *simple_notes, *more_notes),
         facts=facts(contest, plan),
     )
 

@@ -14,6 +14,7 @@ from mtlbench.tables.compared import comparisons
 from mtlbench.tables.contest import Contest
 from mtlbench.tables.entries import Entry
 from mtlbench.tables.planning import Plan
+from mtlbench.tables.plateau import gains
 from mtlbench.tables.wording import listed, objectives, plural, seeds, spans
 
 MOST_WARNINGS = 40
@@ -32,7 +33,7 @@ def facts(contest: Contest, plan: Plan | None) -> dict[str, str]:
         "selection": f"{contest.rule}{'' if contest.rule == contest.official else f' (official: {contest.official})'}",
         "level": f"{contest.options.level:g}",
         "compared with": contest.baseline.label if contest.baseline else "none",
-        **({"single-task budget": rule} if (rule := single_task_budget(contest)) else {}),
+        **({"single-task budget": rule} if (rule := single_task_budget(contest.entries)) else {}),
         **({"detectable": f"{plan.told(plan.columns[0])} to {plan.against}, 80 % power"} if plan else {}),
     }
     if not contest.has_delta or contest.reference is None:
@@ -45,8 +46,8 @@ def facts(contest: Contest, plan: Plan | None) -> dict[str, str]:
     }
 
 
-def footnotes(contest: Contest, plan: Plan | None) -> list[Note]:
-    """All footnotes, warnings last; `plan` is what the seeds can show."""
+def footnotes(contest: Contest, plan: Plan | None, longer_ones: Sequence[Contest] = ()) -> list[Note]:
+    """All footnotes, warnings last; `plan` is what the seeds can show, `longer_ones` the same cells trained longer."""
     entries = contest.entries
     if not any(entry.runs for entry in entries):
         return _missing(entries)
@@ -56,8 +57,9 @@ def footnotes(contest: Contest, plan: Plan | None) -> list[Note]:
         *_split(contest),
         *_selection(contest),
         *_groups(contest),
-        *([budget_sentence(rule)] if (rule := single_task_budget(contest)) else []),
+        *([budget_sentence(rule)] if (rule := single_task_budget(contest.entries)) else []),
         *comparisons(contest, plan),
+        *gains(contest, longer_ones),
         *_search(contest),
         *_signatures(contest),
         _cost(contest),
