@@ -177,6 +177,25 @@ def _batches(tried: _Tried) -> None:
     for number, (a, b) in enumerate(zip(one, other, strict=True)):
         if a != b:
             raise _Wrong(f"batch {number} differs between two passes with equal generators")
+    _whole_steps(tried)
+
+
+def _whole_steps(tried: _Tried) -> None:
+    """The same of batches of one objective alone, of the first and the last one: those of all may take long."""
+    task = tried.task
+    if type(task).batches_of is Task.batches_of:
+        return
+    for k in sorted({0, len(task.objectives) - 1}):
+        found = [task.batches_of(k, 0, torch.Generator().manual_seed(0)) for _ in range(2)]
+        one, other = ([(_digest(batch), list(task.present(batch))) for batch in batches] for batches in found)
+        if len(one) != task.steps_per_epoch:
+            raise _Wrong(
+                f"batches_of {tried.name(k)} yields {len(one)} batches, not steps_per_epoch={task.steps_per_epoch}"
+            )
+        if one != other:
+            raise _Wrong(f"batches_of {tried.name(k)} differs between equal generators")
+        if strangers := [held for _, held in one if held not in ([k], [])]:
+            raise _Wrong(f"batches_of {tried.name(k)} holds the objectives {strangers[0]}")
 
 
 def _present(tried: _Tried) -> None:

@@ -15,6 +15,7 @@ from mtlbench.record.runs import Array
 from mtlbench.rendering.table import Column, Note, Row, Table, Value
 from mtlbench.statistics import Interval
 from mtlbench.tables import power
+from mtlbench.tables.budget import budgets_over_tasks, single_task_budget
 from mtlbench.tables.columns import Cells
 from mtlbench.tables.leaderboard import Leaderboard
 from mtlbench.tables.options import DeltaConvention, TableOptions
@@ -245,6 +246,11 @@ def _rank_test(pool: Pool) -> list[Note]:
     return [Note(f"Rank test (Friedman, {table.shape[1]} methods on {len(table)} tasks): p = {p:.3g}.")]
 
 
+def _budgets(pool: Pool) -> dict[str, str | None]:
+    """Task -> what its single-task models get of a step."""
+    return {n: single_task_budget(board.entries) for n, board in zip(pool.names, pool.boards, strict=True)}
+
+
 def _about(pool: Pool) -> list[Note]:
     c, percent = pool.options.convention, f"{100 * pool.options.level:.4g} %"
     found = pool.detectable(pool.against) if pool.against is not None else None
@@ -255,6 +261,7 @@ def _about(pool: Pool) -> list[Note]:
             f"Δm: base row {pool.reference} of each task (mean over its seeds); {c.sign_in_words}; "
             f"{c.weighting_in_words}. The noise of base rows is not part of these intervals."
         ),
+        *map(Note, budgets_over_tasks(_budgets(pool))),
         Note(
             f"IQM: interquartile mean over all runs, tasks counting alike; {percent} interval by hierarchical "
             "bootstrap over the seeds within tasks, widened for their small number. The tasks are fixed: nothing is "

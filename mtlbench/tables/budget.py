@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Run
-from mtlbench.tables.contest import Contest
+from mtlbench.tables.entries import Entry
 
 RULES = {
     "same_share": "what the joint model gets of its objective, so that together they see what the joint model sees",
@@ -14,9 +16,9 @@ RULES = {
 """Value of the protocol's `single_task_budget` -> what each model gets in a step."""
 
 
-def single_task_budget(contest: Contest) -> str | None:
-    """The rule of a table with a single-task row; None where there is no such row, or no data to share out."""
-    separate = [run for entry in contest.entries for run in entry.runs if run.separate_models]
+def single_task_budget(entries: Iterable[Entry]) -> str | None:
+    """The rule of the rows of a table; None where none has single-task models, or there are no data to share out."""
+    separate = [run for entry in entries for run in entry.runs if run.separate_models]
     if not separate or separate[0].cell.protocol.get("epochs") == 0:
         return None
     stated = separate[0].cell.protocol.get("single_task_budget")
@@ -26,6 +28,13 @@ def single_task_budget(contest: Contest) -> str | None:
 def budget_sentence(rule: str) -> str:
     """The sentence under the table."""
     return f"Single-task models: each gets in a step {RULES[rule]} (single_task_budget: {rule})."
+
+
+def budgets_over_tasks(rules: Mapping[str, str | None]) -> list[str]:
+    """The sentence of a table over several tasks: name -> rule; none where no task has one."""
+    found = {rule: [name for name, own in rules.items() if own == rule] for rule in RULES}
+    told = [f"{', '.join(names)}: {rule}" for rule, names in found.items() if names]
+    return [f"Single-task models, budget of a step: {'; '.join(told)}."] if told else []
 
 
 def _has_own_data(run: Run) -> bool:

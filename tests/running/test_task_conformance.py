@@ -121,6 +121,28 @@ class BatchesOfTheMoment(Sound):
         yield from torch.randperm(32).split(8)
 
 
+class WholeSteps(Generated):
+    """The same with steps of one objective alone."""
+
+    def batches_of(self, objective: int, epoch: int, generator: torch.Generator) -> Iterator[Any]:
+        return ({objective: index} for index in torch.randperm(32, generator=generator).split(8))
+
+
+class TooFewWholeSteps(WholeSteps):
+    def batches_of(self, objective: int, *given: Any) -> Iterator[Any]:
+        yield from list(super().batches_of(objective, *given))[objective:]
+
+
+class WholeStepsOfTheMoment(WholeSteps):
+    def batches_of(self, objective: int, *given: Any) -> Iterator[Any]:
+        return ({objective: index} for index in torch.randperm(32).split(8))
+
+
+class WholeStepsOfAll(WholeSteps):
+    def batches_of(self, objective: int, *given: Any) -> Iterator[Any]:
+        return self.batches(*given)
+
+
 class AbsentPresent(Sound):
     def present(self, batch: Tensor) -> list[int]:
         return [0, 0]
@@ -256,6 +278,9 @@ FAULTS: dict[type, tuple[str, str]] = {
     WeightsOfTheMoment: ("starts from the same weights", "encoder.bias differs"),
     TooFewBatches: ("yields steps_per_epoch", "an epoch has 3 batches, and steps_per_epoch is 4"),
     BatchesOfTheMoment: ("yields steps_per_epoch", "batch 0 differs between two passes"),
+    TooFewWholeSteps: ("yields steps_per_epoch", "batches_of b yields 3 batches, not steps_per_epoch=4"),
+    WholeStepsOfTheMoment: ("yields steps_per_epoch", "batches_of a differs between equal generators"),
+    WholeStepsOfAll: ("yields steps_per_epoch", "batches_of a holds the objectives [0, 1]"),
     AbsentPresent: ("holds in every batch", "present says [0, 0] of batch 0; objectives are 0 to 1"),
     TooManyLosses: ("gives one finite loss", "losses gives more than the 1 that objectives=[0] asks for"),
     TooFewLosses: ("gives one finite loss", "losses gives fewer than the 2 that objectives=[0, 1] asks for"),
@@ -293,7 +318,7 @@ def found(cls: type) -> dict[str, str]:
     return {finding.name: finding.problem for finding in battery(name)}
 
 
-@pytest.mark.parametrize("cls", [Sound, Generated, Estimates, EstimatesNoError])
+@pytest.mark.parametrize("cls", [Sound, Generated, WholeSteps, Estimates, EstimatesNoError])
 def test_a_sound_task_holds_everywhere(cls: type) -> None:
     problems = found(cls)
     assert len(problems) == 9

@@ -222,6 +222,31 @@ def test_budget_and_weight_follow_the_share_of_an_objective_unless_objectives_ar
         assert found == pytest.approx([weights[k] * mean_loss(task, model, batch[k]).item() for k in present])
 
 
+@pytest.mark.parametrize("sampled", [None, 2])
+def test_a_step_of_one_objective_has_the_whole_budget_and_the_plain_mean_as_its_loss(small, sampled):
+    task = build(batch_size=900, steps_per_epoch=20, objectives_per_step=sampled, label_smoothing=0.1, temperature=1.0)
+    model = tiny_model(task).double()
+    for k in range(2):
+        found = list(task.batches_of(k, 0, torch.Generator().manual_seed(0)))
+        assert [task.present(batch) for batch in found] == [[k]] * 20
+        positions = [max(batch[k].source.numel(), batch[k].target_out.numel()) for batch in found]
+        assert max(positions) <= 900
+        assert sum(positions) > 0.85 * 20 * 900 > 1.5 * 20 * task.data.budgets[k]
+        (loss,) = task.losses(model, found[0], [k])
+        assert loss.item() == pytest.approx(mean_loss(task, model, found[0][k]).item())
+    (rare,) = {batch[2].source.shape[0] for batch in task.batches_of(2, 0, torch.Generator().manual_seed(0))}
+    assert rare == task.data.train[2].size  # all of its pairs take less
+
+
+def test_one_language_alone_has_the_same_steps_under_either_budget(monkeypatch):
+    splits = {"train": {"aa": text(300, 5)}, "val": {"aa": text(9, 5)}, "test": {"aa": text(9, 5)}}
+    monkeypatch.setattr(corpora, "load", lambda *_: Corpus(splits))
+    task = build()
+    whole, plain = list(task.batches_of(0, 0, torch.Generator().manual_seed(3))), list(steps(task, 3))
+    for one, other in zip(whole, plain, strict=True):
+        assert torch.equal(one[0].source, other[0].source)
+
+
 def test_sampled_objectives_are_in_a_step_by_their_share_of_the_data(small):
     assert build(objectives_per_step=2, temperature=1.0).data.inclusion == pytest.approx([0.9375, 0.9375, 0.125])
     cold = build(objectives_per_step=2, temperature=0.2, steps_per_epoch=20, subword_sentences=1000)
@@ -437,6 +462,22 @@ def test_a_run_of_sampled_steps_that_stopped_in_mid_epoch_ends_as_if_it_had_not(
     assert resumed.evaluations == whole.evaluations
     assert resumed.diagnostics == whole.diagnostics
     assert whole.diagnostics["corrected_share"] > 0
+
+
+def test_single_task_models_with_the_whole_budget_go_on_as_if_they_had_not_stopped(small, tiny_size, train, tmp_path):
+    words = "method=single_task " + SAMPLED.partition("treated=lrl")[2]
+    whole = train(f"{words} protocol.single_task_budget=same_step", tmp_path / "whole")
+    asked = itertools.count(1)
+    with pytest.raises(Interrupted):
+        train(
+            f"{words} protocol.single_task_budget=same_step",
+            tmp_path / "cut",
+            should_stop=lambda: next(asked) == 9,
+        )
+    resumed = train(f"{words} protocol.single_task_budget=same_step", tmp_path / "cut")
+    assert resumed.provenance.resumed == 1
+    assert resumed.evaluations == whole.evaluations
+    assert resumed.evaluations != train(words, tmp_path / "share").evaluations
 
 
 def test_a_record_has_groups_digest_and_extra_splits_and_the_means_of_their_tables(small, tiny_size, train):

@@ -163,6 +163,17 @@ def test_the_tags_of_all_languages_are_learnt_by_one_head(root, checkpoint):
     assert min(by_metric["accuracy"].value for by_metric in found.values()) > 95
 
 
+def test_a_step_of_one_language_has_as_many_rows_as_a_step_of_all(root, checkpoint):
+    task = build(root, encoder=str(checkpoint), batch_size=4, steps_per_epoch=5)
+    assert {len(part.ids) for part in next(steps(task)).values()} == {4}
+    for k in range(3):
+        found = list(task.batches_of(k, 0, torch.Generator().manual_seed(0)))
+        assert [task.present(batch) for batch in found] == [[k]] * 5
+        assert max(len(batch[k].ids) for batch in found) == 12
+    zero_shot = build(root, "udpos-zeroshot", encoder=str(checkpoint), batch_size=4, steps_per_epoch=5)
+    assert [zero_shot.present(batch) for batch in zero_shot.batches_of(0, 0, torch.Generator())] == [[]] * 5
+
+
 # --- zero-shot ------------------------------------------------------------------------------------------------
 
 
