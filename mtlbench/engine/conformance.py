@@ -59,8 +59,9 @@ def _checks(method: Method) -> list[tuple[str, Callable[[Make], str]]]:
         checks += [
             ("answers one finite weight for each objective and group", _shapes),
             ("copes with zero, duplicated and opposite gradients", _degenerate),
-            ("does not depend on the scale of the gradients", _scale_free),
         ]
+        if method.scale_free:
+            checks.append(("does not depend on the scale of the gradients", _scale_free))
     if isinstance(method, LossWeighting):
         checks.append(("gives one finite weight for each loss", _loss_weights))
     checks.append(("continues bit for bit from a saved state", _resumes))

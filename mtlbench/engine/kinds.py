@@ -234,6 +234,9 @@ class GramianWeighting(Method):
     """The columns of the Gramian: all shared parameters, or those of the last shared layer only."""
     layer_name: str | None = None
     """The layer, module or parameter that counts as the last shared layer; None for the last in execution."""
+    scale_free: ClassVar[bool] = True
+    """Whether the weights stay when all gradients are multiplied by one number; False where the update does instead,
+    or where the definition holds a length, and conformance does not try it then."""
 
     @abstractmethod
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
