@@ -28,6 +28,9 @@ class Corpus:
     """What was repaired or left out, by rule: `psalms left out: rus` -> 1786; empty where there was nothing."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else is known of it and belongs in a record, such as the true family tree of artificial languages."""
+    letters: Mapping[str, str] = field(default_factory=dict)
+    """Language, the central one too, -> its letters, where no two share any; empty where they do, as in all real
+    corpora. Then no two languages share a subword either."""
 
     @property
     def languages(self) -> list[str]:

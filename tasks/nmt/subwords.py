@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -43,6 +44,9 @@ OPTIONS: dict[str, Any] = {
 
 LARGEST_CACHED = 1 << 26
 """Bytes of a cache file; a model of 8,000 subwords has 130 thousand."""
+
+OFTEN = 1_000_000
+"""Times that each letter is read as a word, of languages without a letter in common: more than any two letters meet."""
 
 BATCH = 8192
 """Sentences that are encoded at a time, so that only few ids exist as Python objects at once."""
@@ -110,6 +114,10 @@ def train(
     Where others are written too, it is left as it is: what folding removes, such as the full-width punctuation of
     Chinese and the joiners of Persian, could never be written, and references have it.
 
+    Languages without a letter in common (`Corpus.letters`) have no subword in common: all their letters are subwords,
+    alone and after a space, so that the space is not left over as a subword of its own. They have equal shares of the
+    text, as no one profits from another's, so that all of them are cut equally fine.
+
     Args:
         corpus: of which only the training split is read.
         languages: those of the corpus that count.
@@ -122,13 +130,16 @@ def train(
         UsageError: the vocabulary is too large or too small for the sampled text; the message says by how much. Or
             there is no text.
     """
-    text = sample(corpus, languages, temperature, sentences)
+    text = sample(corpus, languages, math.inf if corpus.letters else temperature, sentences)
     options = {
         **OPTIONS,
         "normalization_rule_name": "nmt_nfkc" if set(tags) == {corpus.centre} else "identity",
         "vocab_size": vocabulary,
         "control_symbols": [_tag(language) for language in tags],
     }
+    if letters := "".join(corpus.letters.values()):
+        options |= {"required_chars": letters, "input_format": "tsv"}
+        text = [f"{sentence}\t1" for sentence in text] + [f"{letter}\t{OFTEN}" for letter in letters]
     key = hashlib.sha256(json.dumps([sentencepiece.__version__, options]).encode())
     for sentence in text:
         key.update(b"\n" + sentence.encode())

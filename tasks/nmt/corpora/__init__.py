@@ -14,7 +14,7 @@ from . import bible, families, multi30k, ntrex, opus100, ted8
 EXTRA = ("ntrex", *(name for name in multi30k.SPLITS if name not in REQUIRED))
 """The extra test sets that a corpus may have."""
 
-VARIANTS = ("families", "multi30k", "bible", "ted8-related", "ted8-diverse", "opus100")
+VARIANTS = (*families.WORLDS, "multi30k", "bible", "ted8-related", "ted8-diverse", "opus100")
 
 
 def load(variant: str, root: Path | None, languages: Sequence[str] | None) -> Corpus:
@@ -31,8 +31,8 @@ def load(variant: str, root: Path | None, languages: Sequence[str] | None) -> Co
     """
     wanted_by = f"nmt/{variant}"
     match variant:
-        case "families":
-            return families.load(wanted_by, languages)
+        case "families" | "families-private" | "families-crossed":
+            return families.load(variant, wanted_by, languages)
         case "multi30k":
             corpus = multi30k.load(root, wanted_by, languages)
         case "bible":
