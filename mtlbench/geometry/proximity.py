@@ -1,7 +1,7 @@
 """What similarity follows: Mantel and partial Mantel tests, clusters against families, with their controls.
 
-All matrices are (K, K), symmetric, of K objectives; similarities, so that larger is closer. The tests with their sources
-and what they do not tell are in `mtlbench.geometry.mantel`.
+All matrices are (K, K), symmetric, of K objectives; similarities, so that larger is closer. Where the tests are from,
+and what they do not tell, stands in `mtlbench.geometry.mantel`.
 """
 
 from __future__ import annotations
