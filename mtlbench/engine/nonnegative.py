@@ -169,9 +169,10 @@ def solve_on(q: Array, active: Mask, right: Array) -> Array:
     block[:, k, k] += ~active
     right = np.where(active[:, :, None], right, 0.0)
     try:
-        return np.linalg.solve(block, right)
+        solved = np.linalg.solve(block, right)
     except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.pinv(block, rcond=1e-15, hermitian=True) @ right, dtype=np.float64)
+        solved = np.linalg.pinv(block, rcond=1e-15, hermitian=True) @ right
+    return np.asarray(solved, dtype=np.float64)
 
 
 def _slopes(q: Array, c: Array, x: Array) -> tuple[Array, Array]:
