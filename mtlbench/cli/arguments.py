@@ -101,10 +101,36 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
     _plugin(table)
 
+    analyze = add("analyze", "report how similar the objectives' gradients are along training, and what that follows")
+    analyze.add_argument("runs", nargs="*", metavar="RUN", help="a cell's folder, a results folder, or key=value")
+    analyze.add_argument("--out", metavar="DIR", help="where the report goes (default: analysis)")
+    analyze.add_argument(
+        "--step", action="append", metavar="STEP", help="untrained, half, last or a number of steps; may be repeated"
+    )
+    analyze.add_argument(
+        "--granularity",
+        choices=("whole_model", "enc_dec", "all_layer"),
+        default="whole_model",
+        help="whose gradients the similarity is of (default: whole_model)",
+    )
+    analyze.add_argument(
+        "--kind",
+        choices=("disattenuated", "unaligned", "aligned"),
+        default="disattenuated",
+        help="of cosines that lead (default: disattenuated)",
+    )
+    _plugin(analyze)
+
     controls = add("controls", "run problems of known outcome and say whether tables show it")
     controls.add_argument("words", nargs="*", metavar="NAME | key=value")
     controls.add_argument("--quiet", action="store_true", help="print what holds and what fails, and no tables")
     controls.add_argument("--out", metavar="FILE.md", help="write expectations, what was found, and the tables")
+
+    reproduce = add("reproduce", "train the cell of a record again and say whether it is the same to the bit")
+    reproduce.add_argument("words", nargs="*", metavar="RECORD | key=value")
+    reproduce.add_argument("--out", metavar="PATH", help="a report as FILE.json, or a folder of them with a page")
+    reproduce.add_argument("--quiet", action="store_true", help="print failures and what was found only")
+    _plugin(reproduce)
 
     data = add("data", "look for, download or verify data sets")
     data.add_argument("action", choices=("status", "fetch", "verify"))

@@ -15,6 +15,7 @@ EXAMPLES = {
   mtlbench list                                 what there is
   mtlbench show gradvac                         parameters, formula, conventions
   mtlbench table task=multimnist                the leaderboard of what has run
+  mtlbench analyze task=nmt/families            how similar gradients are, and why
 
 `mtlbench COMMAND --help` teaches a command by example.""",
     "run": """\
@@ -118,6 +119,31 @@ files  --out FILE ends in .md, .csv, .tex, .html or .json, or --format says
 
 Records that differ in data or package versions are refused within one table
 (exit code 1); --allow-mixed marks them instead.""",
+    "analyze": """\
+  mtlbench run method=gradvac task=nmt/families seed=0..2 geometry.every=epoch
+  mtlbench analyze task=nmt/families
+      record gradients along training, then the report on them: a page, figures
+      as SVG and PNG, tables as CSV, and a summary, in the folder analysis
+  mtlbench analyze results=results task=nmt --out geometry
+      all runs of a task, a section for each variant; over several settings the
+      report asks whether similarity goes with quality
+  mtlbench analyze runs/nmt/families/cpu@1/gradvac/seed0-0123456789ab
+      one cell
+  mtlbench analyze task=nmt/families --step 90 --step last --kind unaligned
+      other snapshots, and cosines that hold the noise of small batches
+  mtlbench analyze task=nmt/families --granularity enc_dec
+      similarity of encoder and decoder apart
+
+runs   the folder of a cell, a folder of results, or the words of
+       `mtlbench table`: task=NAME[/VARIANT] method=NAMES protocol=NAME
+       seed=0..4 regime=fixed|tuned results=DIR (by default runs)
+kinds  disattenuated: as it would be without noise; unaligned: of different
+       examples, as a training step meets them; aligned: of the same examples,
+       whose common noise counts as similarity
+
+Seeds of one setting are averaged. What relations there are, such as a family
+tree, the task tells; each stands beside its controls: what needs no model,
+and the untrained model.""",
     "controls": """\
   mtlbench controls
       all of them: train what is not finished under runs, show the tables, and
@@ -137,6 +163,25 @@ keys   seed=0..4 results=DIR (by default runs) jobs=N
 
 Finished cells are not trained again. Exit code: 0 everything holds, 1
 something fails, 2 a word was wrong and nothing was written, 130 interrupted.""",
+    "reproduce": """\
+  mtlbench reproduce results/multimnist/digits/digits@1/uniform/seed0-67b400130260
+      train the cell of this record again, in a folder that is removed
+      afterwards, and compare every loss and score of every evaluation
+  mtlbench reproduce RECORD RECORD results=again --out report.json
+      two cells; keep their new records under again, and the comparison as JSON
+  ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
+      mtlbench reproduce RECORD --out results/processors
+      with kernels for other processors, told as such; a folder has a report
+      for each kind of processor, and a page of all
+
+A RECORD is the folder of a cell, or the record.json in it. Records of other
+seeds beside it tell how large the noise of seeds is.
+
+keys   results=DIR (removed afterwards where it is not said) data_root=DIR
+       device=cpu|cuda|mps jobs=N
+
+Exit code: 0 the same to the bit, 1 not the same or a cell failed, 2 a word was
+wrong and nothing was written, 130 interrupted.""",
     "data": """\
   mtlbench data status                 every data set of every task
   mtlbench data status nmt --files     with the name of every file

@@ -1,4 +1,4 @@
-"""The command line: `mtlbench run | list | show | status | table | controls | data | new | check | bench`."""
+"""The command line: `mtlbench COMMAND`, each of which is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _COMMANDS = {
     "show": "catalogue.show",
     "status": "status.status",
     "table": "table.table",
+    "analyze": "analyze.analyze",
     "controls": "controls.controls",
+    "reproduce": "reproduce.reproduce",
     "data": "data.data",
     "new": "author.new",
     "check": "author.check",

@@ -22,6 +22,11 @@ class Drawing:
     caption: str
     """One or two sentences; what a reader must know to read it."""
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it needs the whole width of a page."""
+        return float(self.figure.get_figwidth()) > 7.5
+
 
 @dataclass(frozen=True)
 class Part:

@@ -103,8 +103,9 @@ def _figure(section: Section, drawing: Drawing, images: Mapping[str, bytes]) -> 
     links = " · ".join(
         f'<a href="{FIGURES}/{_text(quote(name))}.{suffix}">{suffix.upper()}</a>' for suffix in ("svg", "png")
     )
+    wide = ' class="wide"' if drawing.is_wide else ""
     return (
-        f'<figure><img alt="{_text(drawing.caption)}" src="data:image/svg+xml;base64,{data}">'
+        f'<figure{wide}><img alt="{_text(drawing.caption)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{_text(drawing.caption)} {links}</figcaption></figure>"
     )
 
