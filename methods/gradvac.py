@@ -89,6 +89,10 @@ class GradVac(mtlbench.GramianWeighting):
             "mean_target": moved.mean().item() if len(moved) else self._first_target,
         }
 
+    def targets(self) -> Tensor:
+        """The targets as they are now; the diagonal has no meaning."""
+        return self.target
+
     @property
     def _first_target(self) -> float:
         return 0.0 if self.fixed_target is None else self.fixed_target

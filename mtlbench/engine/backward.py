@@ -19,6 +19,8 @@ from mtlbench.engine.last_layer import LastLayer, under
 from mtlbench.engine.losses import Losses, in_order
 from mtlbench.engine.reach import Reach
 from mtlbench.engine.shared import SharedParameters
+from mtlbench.engine.tracing import Targeting, Trace
+from mtlbench.engine.visiting import watched
 from mtlbench.errors import UsageError
 
 
@@ -100,6 +102,7 @@ class Backward:
         self._reach: Reach | None = None
         self._wrappers = distributed.Wrappers()
         self._calls = 0
+        self._trace: Trace | None = None
         self.objectives = objectives or 0
         self.gramian: Tensor | None = None
         """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one."""
@@ -153,7 +156,7 @@ class Backward:
         try:
             heads = self._heads.step(self._shared.ids, rows, aside, weighted=weighted)
             step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated)
-            outcome = self._run(step)
+            outcome = self._run(step) if self._trace is None else self._traced(step, self._trace)
         except BaseException:
             aside.put_back()
             raise
@@ -164,6 +167,45 @@ class Backward:
         run_hooks({id(p): p for p in (*reached, *self._shared.trainable.values())}.values())
         self.weights, self.gramian = outcome.weights, outcome.gramian
         return outcome.values
+
+    def review(self, losses: Iterable[Tensor]) -> None:
+        """Show a method that learns from what a step has done (`method.reviews`) the losses after the optimiser's step.
+
+        Other methods have no use for it. Under `torch.no_grad()`, with dropout as in the step::
+
+            backward(losses)
+            optimizer.step()
+            with torch.no_grad():
+                backward.review(head(encoder(x)).mean() for head in heads)
+
+        Args:
+            losses: of the same batch and the same objectives, in the same order, as those of the last call.
+
+        Raises:
+            UsageError: another number of losses. Diverged: a loss that is not finite.
+        """
+        if not (isinstance(self.method, LossWeighting) and self.method.reviews):
+            return
+        values = torch.stack([loss.detach() for loss in losses])
+        if len(values) != len(self.method.present):
+            raise UsageError(f"got {len(values)} losses to review for the {len(self.method.present)} of the step.")
+        self.method.require_finite("loss after the step", values.cpu())
+        self.method.review(values)
+
+    def watch(self) -> Trace | None:
+        """Begin to sum up what the method does to the gradients; None for a method that sees no Gramian of them.
+
+        Steps give the same bits, and take a little longer.
+
+        Raises:
+            UsageError: the number of objectives is not known yet.
+        """
+        if not isinstance(self.method, GramianWeighting):
+            return None
+        if not self.objectives:
+            raise UsageError("tell Backward how many objectives there are, objectives=K, before it is watched.")
+        self._trace = Trace(["last_layer"] if self._one_group else self.group_names, self.objectives)
+        return self._trace
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs; loads with `torch.load(weights_only=True)`."""
@@ -202,6 +244,19 @@ class Backward:
         if self._reach is None:
             self._reach = Reach(self._shared.trainable, self.objectives)
         return strategies.fill_and_combine(method, layer, step, self._jacobian, self._reach)
+
+    def _traced(self, step: strategies.Step, trace: Trace) -> strategies.Outcome:
+        """A step with its place in the sums."""
+        with watched() as changes:
+            outcome = self._run(step)
+        method = self.method
+        if outcome.gramian is not None and outcome.weights is not None:
+            rows = method.treated_rows(step.treated)
+            visiting = range(step.count) if rows is None else rows
+            present = method.present.tolist()
+            targets = method.targets() if isinstance(method, Targeting) else None
+            trace.note(outcome.gramian, outcome.weights, present, changes.table, visiting, targets)
+        return outcome
 
     def _take_up_changes(self) -> None:
         """Parameters that were frozen, unfrozen, moved, cast or replaced since the last call."""

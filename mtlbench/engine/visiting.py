@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,33 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+
+class Changes:
+    """Which gradients were changed by which others in a step."""
+
+    def __init__(self) -> None:
+        self.table: NDArray[np.bool_] | None = None
+        """(G, K, K): whether gradient i, in visiting gradient j, was changed; None where nothing visited."""
+
+    def begin(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """A new table of which nothing was changed, flattened."""
+        self.table = np.zeros(shape, bool)
+        return self.table.reshape(-1)
+
+
+_watched: ContextVar[Changes | None] = ContextVar("changes of the step", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[Changes]:
+    """While open, note what visits change; what they answer is the same to the bit."""
+    changes = Changes()
+    token = _watched.set(changes)
+    try:
+        yield changes
+    finally:
+        _watched.reset(token)
 
 
 def unit_rows(gramian: Array) -> tuple[Array, Array]:
@@ -113,6 +142,8 @@ class Visits:
         self._coefficients = plan.identity.copy()
         # Inner products of the working copies with the originals, kept up to date so that a visit only looks one up.
         self._products = self._cosines.copy()
+        changes = _watched.get()
+        self._changes = None if changes is None else changes.begin(cosines.shape)
 
     def __iter__(self) -> Iterator[Visit]:
         yield from self._visits
@@ -129,6 +160,8 @@ class Visits:
             return
         if len(changed) < len(amounts):
             amounts, entry, row, copies = amounts[changed], entry[changed], row[changed], copies[changed]
+        if self._changes is not None:
+            self._changes[entry] = True
         self._coefficients[entry] += amounts
         step = self._cosines.take(row, axis=0)
         step *= amounts[:, None]
@@ -175,6 +208,8 @@ class Pair:
         (a, b), (u, v) = self._norms, self._inverses
         first = (a + b * amounts.get(1, 0.0)) * u if a else 1.0
         second = (a * amounts.get(0, 0.0) + b) * v if b else 1.0
+        if (changes := _watched.get()) is not None:
+            changes.begin((1, 2, 2))[1:3] = [amounts.get(row, 0.0) != 0 for row in (0, 1)]
         return torch.from_numpy(np.array([[first, second]]))
 
 
