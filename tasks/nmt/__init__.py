@@ -24,7 +24,8 @@ from torch import Tensor
 
 import mtlbench
 from mtlbench.catalogue.protocol import Protocol
-from mtlbench.catalogue.task import Metric, Objective, Task
+from mtlbench.catalogue.relation import Relation
+from mtlbench.catalogue.task import Metric, Objective, Probes, Task
 from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import unknown
 
@@ -34,6 +35,8 @@ from .model import SIZES, Transformer
 from .objectives import Split
 from .options import options
 from .preparing import prepare
+from .probing import Probe, draw_probes
+from .relations import known_relations
 from .sampling import GRAIN, Pairs, batches, cut, padded, sampled
 
 Batch = dict[int, Pairs]
@@ -105,7 +108,7 @@ class NMT(Task):
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> Iterator[Tensor]:
         """The losses (nats per subword, see the module), each built when it is asked for."""
         d, transformer = self.data, cast("Transformer", model)
-        is_shared_out = d.inclusion is None and len(batch) > 1
+        is_shared_out = d.inclusion is None and len(batch) > 1 and not isinstance(batch, Probe)
         for k in objectives:
             source, target_in, target_out = batch[k]
             where, target = _counted(target_out, d.symbols.pad)
@@ -153,6 +156,17 @@ class NMT(Task):
             length_ratio=length_ratio,
         )
         return self.data.subwords.decode(written)
+
+    def probes(self, count: int, examples: int, generator: torch.Generator) -> Probes:
+        """Sentences that say the same in all languages where there are enough, of `val` rather than of training.
+
+        `probing.draw_probes` has the rule. Every batch has all objectives, and each loss is the plain mean per subword.
+        """
+        return draw_probes(self.data, count, examples, self.options.max_length, generator, self.device)
+
+    def relations(self) -> Sequence[Relation]:
+        """Amounts of training text, overlap of subwords, and family trees, known or of the genealogical table."""
+        return known_relations(self.data)
 
     def _sources(self, split: Split, k: int) -> list[list[int]]:
         examples = split.examples[k]

@@ -72,36 +72,61 @@ def encoded(
     Raises:
         UsageError: an objective of which no training pair is left.
     """
-    tagged = len({pair.target for pair in objectives}) > 1 or objectives[0].target != corpus.centre
     found: dict[str, Split] = {}
     left_out = LeftOut({}, {})
     for name, by_language in corpus.splits.items():
-        sides = _sides(by_language, limits.get(name), subwords)
-        split = Split({})
-        for k, pair in enumerate(objectives):
-            if pair.language not in sides:
-                continue
-            foreign, central, text = sides[pair.language]
-            into = pair.target == corpus.centre
-            source, target = (foreign, central) if into else (central, foreign)
-            examples = Examples(source, target, subwords.tag(pair.target) if tagged else None)
-            if name == "train":
-                full = (source.lengths > 0) & (target.lengths > 0)
-                fits = np.flatnonzero(full & (examples.lengths <= max_length))
-                for counts, number in zip(left_out, ((~full).sum(), full.sum() - len(fits)), strict=True):
-                    if number:
-                        counts[pair.name] = int(number)
-                if len(fits) == 0:
-                    raise UsageError(
-                        f"{pair.name} has no training pair left: {full.sum()} are longer than {max_length} subwords "
-                        f"(protocol.options.max_length), {(~full).sum()} have a side without any."
-                    )
-                examples = examples.take(fits)
-            else:
-                split.references[k] = text.central if into else text.foreign
-            split.examples[k] = examples
+        split = paired(by_language, objectives, corpus.centre, subwords, limits.get(name))
+        if name == "train":
+            split = Split(
+                {k: _trainable(split.examples[k], objectives[k], max_length, left_out) for k in split.examples}
+            )
         found[name] = split
     return found, left_out
+
+
+def paired(
+    by_language: Mapping[str, Bitext],
+    objectives: Sequence[Pair],
+    centre: str,
+    subwords: Subwords,
+    limit: int | None = None,
+) -> Split:
+    """One split as subwords, of its objectives those whose language it has, each with at most `limit` sentences.
+
+    Central sentences that are the same are the same place of `ids`, whatever the objective.
+    """
+    tagged = len({pair.target for pair in objectives}) > 1 or objectives[0].target != centre
+    sides = _sides(by_language, limit, subwords)
+    split = Split({})
+    for k, pair in enumerate(objectives):
+        if pair.language not in sides:
+            continue
+        foreign, central, text = sides[pair.language]
+        into = pair.target == centre
+        source, target = (foreign, central) if into else (central, foreign)
+        split.examples[k] = Examples(source, target, subwords.tag(pair.target) if tagged else None)
+        split.references[k] = text.central if into else text.foreign
+    return split
+
+
+def _trainable(examples: Examples, objective: Pair, max_length: int, left_out: LeftOut) -> Examples:
+    """The pairs that are trained on; those that are not are counted in `left_out`."""
+    full = full_sides(examples)
+    fits = np.flatnonzero(full & (examples.lengths <= max_length))
+    for counts, number in zip(left_out, ((~full).sum(), full.sum() - len(fits)), strict=True):
+        if number:
+            counts[objective.name] = int(number)
+    if len(fits) == 0:
+        raise UsageError(
+            f"{objective.name} has no training pair left: {full.sum()} are longer than {max_length} subwords "
+            f"(protocol.options.max_length), {(~full).sum()} have a side without any."
+        )
+    return examples.take(fits)
+
+
+def full_sides(examples: Examples) -> NDArray[np.bool_]:
+    """(n,) whether both sides of a pair have a subword."""
+    return (examples.source.lengths > 0) & (examples.target.lengths > 0)
 
 
 def digest(corpus: Corpus) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mtlbench.errors import UsageError, unknown
 
 from . import corpora, subwords
-from .corpus import REQUIRED, Corpus
+from .corpus import REQUIRED, Bitext, Corpus
 from .objectives import LeftOut, Pair, Split, digest, encoded, pairs
 from .options import Options
 from .sampling import Examples, Symbols, inclusion, require_budget, shares
@@ -36,6 +36,10 @@ class Prepared:
     tags: Sequence[int]
     """The subwords that name a target language, which no translation may hold."""
     splits: Mapping[str, Split]
+    validation: Mapping[str, Bitext]
+    """The text of `val`, all of it, by language."""
+    centre: str
+    """The central language."""
     probabilities: NDArray[np.float64]
     """(K,) each objective's share of the training data at the protocol's temperature."""
     inclusion: NDArray[np.float64] | None
@@ -122,6 +126,8 @@ def prepare(variant: str, o: Options, batch_size: int, data_root: Path | None) -
         symbols=Symbols(learnt.pad, learnt.bos, learnt.eos),
         tags=[learnt.tag(target) for target in targets],
         splits=splits,
+        validation=corpus.splits["val"],
+        centre=corpus.centre,
         probabilities=probabilities,
         inclusion=None if sampled is None else inclusion(probabilities, sampled),
         budgets=_budgets(batch_size, probabilities, sampled, objectives, train, learnt),
