@@ -17,14 +17,14 @@ Array = NDArray[Any]
 
 
 def known_relations(data: Prepared) -> list[Relation]:
-    """`resource`, `overlap`, what the corpus knows of its languages, and their genealogy where they are real ones.
+    """Families first, known ones or those of the genealogical table; then `resource`, `overlap` and what else there is.
 
     Objectives of one language and both directions are alike in all of them but `direction`.
     """
     languages = [pair.language for pair in data.pairs]
     truth = data.corpus_facts.get("families")
-    known = _artificial(truth, languages) if truth else [*_genealogical(languages), *_scripts(data, languages)]
-    return [*_resource(data), *known, overlap(data)]
+    known = _artificial(truth, languages) if truth else _genealogical(languages)
+    return [*known, _resource(data), overlap(data), *_scripts(data, languages), *_directions(data)]
 
 
 def overlap(data: Prepared) -> Relation:
@@ -50,13 +50,18 @@ def _subwords(data: Prepared, k: int) -> Array:
     return np.bincount(side.ids, weights=np.cumsum(ends)[:-1], minlength=data.subwords.size)
 
 
-def _resource(data: Prepared) -> list[Relation]:
+def _resource(data: Prepared) -> Relation:
     sizes = [data.train[k].size for k in range(len(data.pairs))]
-    found = [Relation("resource", "amount", "training sentence pairs", np.array(sizes))]
-    if len({pair.target == data.centre for pair in data.pairs}) > 1:
-        labels = ["into" if pair.target == data.centre else "out of" for pair in data.pairs]
-        found.append(Relation("direction", "label", f"into {data.centre} or out of it", np.array(labels)))
-    return found
+    return Relation("resource", "amount", "training sentence pairs", np.array(sizes))
+
+
+def _directions(data: Prepared) -> list[Relation]:
+    """Nothing where there is one."""
+    into = [pair.target == data.centre for pair in data.pairs]
+    if len(set(into)) == 1:
+        return []
+    labels = np.array(["into" if towards else "out of" for towards in into])
+    return [Relation("direction", "label", f"into {data.centre} or out of it", labels)]
 
 
 def _artificial(truth: Mapping[str, Any], languages: Sequence[str]) -> list[Relation]:
@@ -83,13 +88,10 @@ def _artificial(truth: Mapping[str, Any], languages: Sequence[str]) -> list[Rela
             family("grammar_family", "family of the language in the known tree of its grammar", tree),
             pairwise("grammar_tree", "distance", "distance in the known tree of grammars", tree["distances"]),
         ]
-    grammars = [list(truth["grammar"][language].values()) for language in languages]
-    differing = [[float(np.mean([a != b for a, b in zip(x, y, strict=True)])) for y in grammars] for x in grammars]
     return [
         *found,
         pairwise("cognate_share", "similarity", "share of concepts with words of one root", truth["cognate_share"]),
         pairwise("order_distance", "distance", "share of word-order parameters that differ", truth["order_distance"]),
-        Relation("grammar_distance", "distance", "share of all parameters of grammar that differ", np.array(differing)),
     ]
 
 
