@@ -91,7 +91,7 @@ def mean(
         unknown.append(np.array([count for _, count, _ in found]))
         snags.update(snag for _, _, told in found for snag in told)
     about = f"{words(kind, runs)}: {_over(pairs)}{_where(groups)}"
-    return _labelled(sampled, unknown, ("step",), (_steps(first),), about, snags, cut=pairs != "contrast")
+    return _labelled(sampled, unknown, ("step",), (_steps(first),), about, snags, cut=not _is_contrast(pairs))
 
 
 def layers(runs: Runs, pairs: Pairs = "all", kind: Kind = "disattenuated", by: str | None = None) -> Labelled:
@@ -107,7 +107,7 @@ def layers(runs: Runs, pairs: Pairs = "all", kind: Kind = "disattenuated", by: s
         snags.update(snag for _, _, told in found for snag in told)
     labels = (_group_names(first), _steps(first))
     about = f"{words(kind, runs)}: {_over(pairs)}, for each group of parameters"
-    return _labelled(sampled, unknown, ("group", "step"), labels, about, snags, cut=pairs != "contrast")
+    return _labelled(sampled, unknown, ("group", "step"), labels, about, snags, cut=not _is_contrast(pairs))
 
 
 def conflicts(runs: Runs, step: Step = -1, aligned: bool = False) -> Labelled:
@@ -170,8 +170,13 @@ def _pooled(
 
 
 def _sets(run: Trajectory, pairs: Pairs, by: str | None) -> list[Array]:
-    both = ("within", "between") if isinstance(pairs, str) and pairs == "contrast" else (pairs,)
+    both: tuple[Pairs, ...] = ("within", "between") if _is_contrast(pairs) else (pairs,)
     return [np.asarray(pairs_of(run, one, by)) for one in both]
+
+
+def _is_contrast(pairs: Pairs) -> bool:
+    """Whether it is a difference of cosines, which may be as large as 2."""
+    return isinstance(pairs, str) and pairs == "contrast"
 
 
 def _snags(run: Trajectory, place: int, each: Sampled, why: str) -> Snags:

@@ -122,12 +122,16 @@ def cosine(inside: Array, kind: Kind = "disattenuated") -> Sampled:
 def share(inside: Array) -> Sampled:
     """The share of signal `U_kk / A_kk` (..., K): how much of a gradient's square is the same on every batch.
 
-    U_kk is the unaligned, A_kk the aligned inner product. It may be negative where there is hardly any.
+    U_kk is the unaligned, A_kk the aligned inner product. The bias of the ratio, which is upwards where the size of
+    gradients varies, is taken off as the jackknife tells it. A share may be negative where there is hardly any.
     """
     signal, whole = inner(inside), inner(inside, aligned=True)
     total = np.where(_diagonal(whole.value) > 0, _diagonal(whole.value), np.nan)
     value = _diagonal(signal.value) / total
-    return Sampled(value, (_diagonal(signal.shifts) - value * _diagonal(whole.shifts)) / total)
+    without = (_diagonal(signal.value) + _diagonal(signal.shifts)) / (_diagonal(whole.value) + _diagonal(whole.shifts))
+    shifts = without - value
+    batches = inside.shape[-2]
+    return Sampled(value - (batches - 1) * shifts.mean(0) if batches > 2 else value, shifts)
 
 
 def negative(inside: Array, aligned: bool = False) -> Sampled:
