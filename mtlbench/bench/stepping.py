@@ -16,6 +16,7 @@ from mtlbench.bench.sampling import Sampler
 from mtlbench.bench.workloads import SMALLEST, BuiltIn, Scale, Workload
 from mtlbench.catalogue import building, registry
 from mtlbench.engine.backward import Backward
+from mtlbench.engine.kinds import LossWeighting
 from mtlbench.errors import UsageError
 
 PLAIN = "(plain sum)"
@@ -154,6 +155,7 @@ def step(workload: Workload, subject: str, granularity: str) -> Step:
     if subject in references:
         return partial(_all, workload, [partial(references[subject], _Training(workload))])
     method = building.method("gradvac" if subject == KEPT else subject)
+    method.steps_per_epoch = 1  # those that count epochs are soon past their first ones
     if method.separate_models:
         trainings = [_Training(workload, [k]) for k in range(workload.objectives)]
         return partial(_all, workload, [training.plain for training in trainings])
@@ -210,6 +212,9 @@ class _Training:
         losses = self._start()
         backward(list(losses) if keep_graphs else losses)
         self._finish()
+        if isinstance(backward.method, LossWeighting) and backward.method.reviews:
+            with torch.no_grad():
+                backward.review(self._workload.losses(self.model, self._objectives))
 
     def torchjd(self) -> None:
         autojac, aggregator = peers.autojac(), peers.aggregator("gradvac")

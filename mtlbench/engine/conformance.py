@@ -21,6 +21,8 @@ SIZES = (2, 3, 8, 1)
 MOST = 64
 """The largest K that is tried where none of these is supported."""
 SCALES = (1e-6, 1e6)
+EPOCH = 2
+"""Steps in what methods that count epochs are told is one."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,15 @@ def battery(make: Make) -> Iterator[Finding]:
     Args:
         make: builds the method anew; called several times.
     """
+
+    def told() -> Method:
+        method = make()
+        method.steps_per_epoch = EPOCH
+        return method
+
     for name, check in _checks(make()):
         try:
-            problem = check(make)
+            problem = check(told)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         yield Finding(name, problem)
@@ -167,7 +175,7 @@ def _loss_weights(make: Make) -> str:
     for objectives in _sizes(make()):
         method = make()
         assert isinstance(method, LossWeighting)
-        weights = method.weights(_losses(objectives))
+        weights = _reviewed(method, _losses(objectives))
         if weights.shape != (objectives,) or not bool(torch.isfinite(weights).all()):
             return f"K={objectives}: weights {weights.tolist()}"
     return ""
@@ -175,14 +183,14 @@ def _loss_weights(make: Make) -> str:
 
 def _resumes(make: Make) -> str:
     method = make()
-    for index in range(5):
+    for index in range(7):
         _answer(method, index)
     buffer = io.BytesIO()
     torch.save(method.state_dict(), buffer)
     buffer.seek(0)
     fresh = make()
     fresh.load_state_dict(torch.load(buffer, weights_only=True))
-    for index in range(5, 10):
+    for index in range(7, 16):
         a, b = _answer(method, index), _answer(fresh, index)
         if not torch.equal(a, b):
             return f"step {index + 1}: {a.tolist()} and {b.tolist()} after loading"
@@ -195,12 +203,23 @@ def _answer(method: Method, index: int) -> Tensor:
     if isinstance(method, GramianWeighting):
         return _weights(method, _gramian(objectives, 2, index))
     if isinstance(method, LossWeighting):
-        return method.weights(_losses(objectives) * (1 + index))
+        return _reviewed(method, _losses(objectives) * (1 + index))
     assert isinstance(method, JacobianAggregator)
     generator = torch.Generator().manual_seed(index)
     method.begin(objectives, 2)
-    groups = [torch.randn(objectives, 6, generator=generator, dtype=torch.float64) for _ in range(2)]
-    return torch.stack([method.aggregate(columns) for columns in groups])
+    method.losses = _losses(objectives) * (1 + index)
+    updates = []
+    for method.group in range(2):
+        updates.append(method.aggregate(torch.randn(objectives, 6, generator=generator, dtype=torch.float64)))
+    return torch.stack(updates)
+
+
+def _reviewed(method: LossWeighting, losses: Tensor) -> Tensor:
+    """The weights, after a step that lowers the losses to different degrees."""
+    weights = method.weights(losses)
+    if method.reviews:
+        method.review(losses * torch.linspace(0.5, 0.9, len(losses), dtype=torch.float64))
+    return weights
 
 
 class _Problem:
@@ -233,6 +252,8 @@ class _Problem:
                 backward([self.loss(features, k) for k in present], present)
             else:
                 backward((self.loss(self.encoder(self.x), k) for k in present), present)
+            with torch.no_grad():
+                backward.review(0.9**k * self.loss(self.encoder(self.x), k) for k in present)
             found += [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
         return found
 

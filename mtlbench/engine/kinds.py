@@ -39,6 +39,11 @@ class Method(nn.Module, ABC):
     added_later: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that joined when cells had been run without them: identities leave them out at their default."""
 
+    steps_per_epoch: int = 0
+    """How many steps an epoch has, which the runner says; in a loop of your own, set it. 0 where nobody has."""
+    own_learning_rate: float | None = None
+    """What the runner trains the method's own parameters with, under the protocol's schedule; None for its rate."""
+
     generator: torch.Generator
     """The source of everything the method draws; part of its state."""
     present: Tensor
@@ -66,6 +71,12 @@ class Method(nn.Module, ABC):
     def report(self) -> dict[str, float]:
         """Numbers about the run so far that belong in its record; none by default."""
         return {}
+
+    def steps_in(self, epochs: int) -> int:
+        """So many epochs in steps; raises `UsageError` where nobody has said how long one is."""
+        if epochs and not self.steps_per_epoch:
+            raise UsageError(f"{self.name} counts epochs: in a loop of your own, first set its steps_per_epoch.")
+        return epochs * self.steps_per_epoch
 
     def begin(self, objectives: int, groups: int, present: Sequence[int] | None = None) -> None:
         """Fix K and G at the first step, check them at every other, and note which objectives are present.
@@ -124,11 +135,7 @@ class Method(nn.Module, ABC):
         self.begin(rows if present is None else self.objectives, groups, present)
 
     def treated_rows(self, treated: Collection[int] | None) -> list[int] | None:
-        """Which rows of this step belong to the `treated` objectives; None where all of them do.
-
-        Raises:
-            UsageError: there is no such objective.
-        """
+        """Which rows of this step belong to the `treated` objectives, None for all; `UsageError` if there is no such."""
         if treated is None:
             return None
         if bad := [k for k in treated if not 0 <= k < self.objectives]:
@@ -165,11 +172,14 @@ class Method(nn.Module, ABC):
         self.present = torch.arange(self.objectives)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Buffers of a fresh object are empty until K is known: give them the shape that is being loaded.
+        # A fresh object has no state until K is known. What depends on more than K takes the shape that is loaded.
+        if not self.objectives and (known := state_dict.get(prefix + "_extra_state", {})).get("objectives"):
+            self.objectives, self.groups = int(known["objectives"]), int(known["groups"])
+            self.start()
         for name, buffer in self.named_buffers(recurse=False):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and stored.shape != buffer.shape and buffer.numel() == 0:
-                setattr(self, name, torch.empty(stored.shape, dtype=buffer.dtype, device=buffer.device))
+                setattr(self, name, buffer.new_empty(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def require_finite(self, what: str, values: Tensor) -> None:
@@ -184,6 +194,12 @@ class Method(nn.Module, ABC):
                 "can be combined. Lower the learning rate or check the data."
             )
 
+    def require_positive(self, losses: Tensor) -> None:
+        """Raise `UsageError`, naming the objective, if one of the (m,) `losses` of the present ones is not positive."""
+        for objective, loss in zip(self.present.tolist(), losses.tolist(), strict=True):
+            if not loss > 0:
+                raise UsageError(f"{self.name}: needs positive losses, and that of objective {objective} is {loss:g}.")
+
 
 class LossWeighting(Method):
     """A method that needs the losses alone: one backward pass over a scalar made of them."""
@@ -192,6 +208,10 @@ class LossWeighting(Method):
     static: ClassVar[bool] = False
     """True where the scalar is linear in the losses with fixed weights, so that each graph can be freed before
     the next is built."""
+    on_host: ClassVar[bool] = False
+    """True where its state stays on the CPU, and of its dtype, wherever the model goes."""
+    reviews: ClassVar[bool] = False
+    """True where it learns from what a step has done, so that `review` follows every step."""
 
     @abstractmethod
     def scalarize(self, losses: Tensor) -> Tensor:
@@ -206,6 +226,12 @@ class LossWeighting(Method):
         Returns:
             () the scalar.
         """
+
+    def review(self, losses: Tensor) -> None:
+        """See the (m,) losses of the step's batch again, after the optimiser's step; `Backward.review` calls it."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        return self if self.on_host else super()._apply(fn, recurse)
 
     def weights(self, losses: Tensor, present: Sequence[int] | None = None) -> Tensor:
         """The bare mathematics, checked: the (m,) derivatives of the scalar by the (m,) losses.
@@ -303,9 +329,7 @@ class GramianWeighting(Method):
             raise UsageError(f"{self.name}: {len(present)} objectives are named but the Gramian has {m} rows.")
         self.begin_bare(m, len(grouped), present)
         host_losses = torch.ones(m, dtype=torch.float64) if losses is None else _on_host(losses)
-        answer = self.checked_weigh(_on_host(grouped), host_losses, treated)
-        if not _is_on_host(gramian):
-            answer = answer.to(gramian.device, gramian.dtype)
+        answer = self.checked_weigh(_on_host(grouped), host_losses, treated).to(gramian.device, gramian.dtype)
         return answer if gramian.ndim == 3 else answer[0]
 
     def checked_weigh(self, gramian: Tensor, losses: Tensor, treated: Collection[int] | None = None) -> Tensor:
@@ -337,6 +361,11 @@ class GramianWeighting(Method):
 class JacobianAggregator(Method):
     """A method that is not linear in the rows, such as a coordinate-wise rule: K backward passes."""
 
+    group: int = 0
+    """Which group `aggregate` is called for, from 0; in every step it is called for each, in their order."""
+    losses: Tensor
+    """(m,) float64 on the CPU: the losses of the rows, for methods that ask."""
+
     @abstractmethod
     def aggregate(self, jacobian: Tensor) -> Tensor:
         """The update of one group of shared parameters.
@@ -347,6 +376,10 @@ class JacobianAggregator(Method):
         Returns:
             (P_g,) the update.
         """
+
+    def head_weights(self) -> Tensor:
+        """(m,) what the heads' losses are multiplied by, with `heads = "weighted"`; asked after the last group."""
+        return torch.ones(len(self.present), dtype=torch.float64)
 
 
 def _is_on_host(tensor: Tensor) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,10 +57,12 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
         kept = list(each(step.losses, step.count))
         values = torch.stack([loss.detach() for loss in kept])
         _require_finite_losses(method, values)
-        weights = _derivatives(method, values)
-        for row, loss in enumerate(kept):
-            step.heads.look(row, loss)
-        run_backward(kept, weights.to(values).unbind())
+        with _unchanged_by_errors(method):
+            weights = _derivatives(method, values)
+            for row, loss in enumerate(kept):
+                step.heads.look(row, loss)
+            run_backward(kept, weights.to(values).unbind())
+            _require_finite_gradients(method, step.shared)
     else:
         weights = _derivatives(method, torch.zeros(step.count, dtype=torch.float64))
         found: list[Tensor] = []
@@ -71,7 +74,7 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
             del loss
         values = torch.stack(found)
         _require_finite_losses(method, values)
-    _require_finite_gradients(method, step.shared)
+        _require_finite_gradients(method, step.shared)
     return Outcome(values, weights.detach()[None])
 
 
@@ -134,8 +137,8 @@ def fill_and_combine(
         method.require_finite("sum of the gradient", host[m:])
         with torch.autocast(jacobian.device.type, enabled=False):
             rows = method.treated_rows(step.treated)
-            jacobian.add([_aggregated(method, columns, rows) for columns in jacobian.columns(m)])
-        step.heads.release()
+            jacobian.add(_aggregated_groups(method, jacobian.columns(m), host[:m], rows))
+        step.heads.release(_head_weights(method, m, rows) if method.heads == "weighted" else None)
         return Outcome(values)
     columns = None if layer is None else layer.choose(step.shared.trainable)
     gramian, weights = _answer(method, jacobian.gramian(m, columns), values, step.treated)
@@ -169,6 +172,20 @@ def _derivatives(method: LossWeighting, values: Tensor) -> Tensor:
     return leaf.grad
 
 
+@contextmanager
+def _unchanged_by_errors(method: LossWeighting) -> Iterator[None]:
+    """While open, what the method learns from the losses is kept only if there is no error."""
+    buffers = {name: buffer.clone() for name, buffer in method.named_buffers(recurse=False)}
+    drawn = method.generator.get_state()
+    try:
+        yield
+    except BaseException:
+        for name, buffer in buffers.items():
+            setattr(method, name, buffer)
+        method.generator.set_state(drawn)
+        raise
+
+
 def _require_finite_losses(method: LossWeighting, values: Tensor) -> None:
     method.require_finite("loss", values.detach().cpu())
 
@@ -189,6 +206,28 @@ def _require_finite_gradients(method: LossWeighting | GramianWeighting, shared: 
         f"{method.name}: the gradient of the weighted losses by {name} is not finite; lower the learning rate or check "
         "the data."
     )
+
+
+def _aggregated_groups(
+    method: JacobianAggregator, groups: Sequence[Tensor], losses: Tensor, treated: list[int] | None
+) -> list[Tensor]:
+    """The update of each group."""
+    method.losses = losses if treated is None else losses[treated]
+    updates = []
+    for group, columns in enumerate(groups):
+        method.group = group
+        updates.append(_aggregated(method, columns, treated))
+    return updates
+
+
+def _head_weights(method: JacobianAggregator, count: int, treated: list[int] | None) -> Tensor:
+    """(m,) what the heads' losses are multiplied by: the method's answer for the treated rows, 1 for the others."""
+    weights = torch.ones(count, dtype=torch.float64)
+    rows = list(range(count)) if treated is None else treated
+    if rows:
+        with method.only(rows):
+            weights[rows] = method.head_weights().double()
+    return weights
 
 
 def _aggregated(method: JacobianAggregator, columns: Tensor, treated: list[int] | None) -> Tensor:

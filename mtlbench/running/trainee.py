@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from mtlbench.catalogue.protocol import Optimizer, Schedule
 from mtlbench.catalogue.task import Task
 from mtlbench.cells.cell import Cell
 from mtlbench.engine.backward import Backward
-from mtlbench.engine.kinds import Method
+from mtlbench.engine.kinds import LossWeighting, Method
 from mtlbench.errors import Diverged, UsageError, unknown
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
@@ -88,6 +89,7 @@ class Trainee:
         self.model = model
         self.objectives = objectives
         self.protocol = cell.protocol
+        method.steps_per_epoch = task.steps_per_epoch
         dtype = DTYPES[cell.axes["jacobian_dtype"]] if cell.axes["jacobian_dtype"] else None
         treated = treated_objectives(cell, task)
         self.backward = Backward(
@@ -100,26 +102,43 @@ class Trainee:
         )
         method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]
-        self.optimizer = optimizer_for(cell.protocol.optimizer, self.trained)
+        self.optimizer = optimizer_for(cell.protocol.optimizer, _in_groups(model, method, cell.protocol.optimizer.lr))
+
+    @property
+    def reviews(self) -> bool:
+        """Whether `review` follows a step."""
+        return isinstance(self.backward.method, LossWeighting) and self.backward.method.reviews
+
+    def review(self, batch: Any) -> None:
+        """Show the method the losses of the same batch after the step."""
+        if present := [k for k in self.task.present(batch) if k in self.objectives]:
+            with torch.no_grad(), self._telling_objectives():
+                self.backward.review(self.task.losses(self.model, batch, present))
 
     def step(self, batch: Any, learning_rate: float) -> dict[int, Tensor]:
         """One optimiser step; the detached losses by objective."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         present = [k for k in self.task.present(batch) if k in self.objectives]
         if not present:
             return {}
         rows = [self.objectives.index(k) for k in present]
-        try:
+        with self._telling_objectives():
             losses = self.backward(self.task.losses(self.model, batch, present), rows)
-        except Diverged as error:
-            names = ", ".join(f"{row} is {self.task.objectives[k].name}" for row, k in enumerate(self.objectives))
-            raise Diverged(f"{error} (objective {names})") from error
         if self.protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
         self.optimizer.step()
         return dict(zip(present, losses.unbind(), strict=True))
+
+    @contextmanager
+    def _telling_objectives(self) -> Iterator[None]:
+        """While open, `Diverged` says which objective is which."""
+        try:
+            yield
+        except Diverged as error:
+            names = ", ".join(f"{row} is {self.task.objectives[k].name}" for row, k in enumerate(self.objectives))
+            raise Diverged(f"{error} (objective {names})") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Model, optimiser and method."""
@@ -155,7 +174,18 @@ def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, to
     return 1.0
 
 
-def optimizer_for(given: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _in_groups(model: nn.Module, method: Method, learning_rate: float) -> list[dict[str, Any]]:
+    """The parameters that are trained, each group with its learning rate as a `factor` of the protocol's."""
+    own = method.own_learning_rate
+    if own is None:
+        return [{"params": [*model.parameters(), *method.parameters()], "factor": 1.0}]
+    return [
+        {"params": [*model.parameters()], "factor": 1.0},
+        {"params": [*method.parameters()], "factor": own / learning_rate},
+    ]
+
+
+def optimizer_for(given: Optimizer, parameters: Sequence[Any]) -> torch.optim.Optimizer:
     """The protocol's optimiser; raises `UsageError` for a value that it does not allow."""
     kind = torch.optim.Adam if given.name == "adam" else torch.optim.AdamW
     try:

@@ -17,15 +17,18 @@ from torch import Tensor
 from mtlbench.catalogue import building
 from mtlbench.catalogue.task import Estimate
 from mtlbench.cells.cell import Cell
+from mtlbench.cells.recording import Recording
 from mtlbench.errors import Diverged, UsageError
 from mtlbench.record.schema import CHECKPOINT, CellInfo, Cost, Evaluation, Provenance, Record, Scores, Status
+from mtlbench.record.trajectory import GEOMETRY
 from mtlbench.running import precision, provenance, scored
 from mtlbench.running.checkpoint import Checkpoint, Log, Unusable
 from mtlbench.running.clock import Block, Clock, Interrupted, TimeLimit, synchronize
 from mtlbench.running.declared import TaskInfo
-from mtlbench.running.observing import Costs, Model, Observer, ObserverFailed, Observers, Reporter, View
+from mtlbench.running.observing import Costs, Model, Observer, ObserverFailed, Observers, Reporter, View, undisturbed
 from mtlbench.running.predicting import Predictions, require_predictions
 from mtlbench.running.provenance import Origin
+from mtlbench.running.recorder import Recorder
 from mtlbench.running.reports import Progress
 from mtlbench.running.resuming import Course, evaluates, require_scores, splits
 from mtlbench.running.streams import process_of_a_cell, seed_torch, stream
@@ -47,6 +50,7 @@ def run_cell(
     time_limit: float | None = None,
     checkpoint_steps: int | None = None,
     predictions: Path | None = None,
+    geometry: Recording | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_warning: Callable[[str], None] = _warn,
     should_stop: Callable[[], bool] = lambda: False,
@@ -64,6 +68,7 @@ def run_cell(
         time_limit: seconds that training may take, over all resumptions.
         checkpoint_steps: steps between checkpoints, besides the one at every evaluation.
         predictions: where the predictions of the epoch that counts go; None for none.
+        geometry: what to record of the gradients' geometry, in a file beside the checkpoint; None for nothing.
         on_progress: called at the start, after every block of steps and after every evaluation.
         on_warning: told why a checkpoint is not used, or what has changed since it was written.
         should_stop: asked after every step; True saves a checkpoint and raises `Interrupted`.
@@ -74,7 +79,7 @@ def run_cell(
 
     Raises:
         UsageError: data that is missing, a method or granularity that does not fit the task.
-        OSError: a checkpoint that could not be written.
+        OSError: a checkpoint or a recording that could not be written.
         Interrupted: see `should_stop`.
         ObserverFailed: an observer raised an error.
     """
@@ -88,12 +93,16 @@ def run_cell(
                     f"{run.checkpoint.path} was written without predictions: of epochs up to "
                     f"{run.log.evaluations[-1].epoch} there are none, and none will be written if one of those counts."
                 )
+        run.recorder = run.recording(geometry, folder / GEOMETRY, on_warning)
+        looking = (*observers, *filter(None, [run.recorder]), Reporter(run.info, on_progress))
         status: Status = "finished"
         reason = ""
         try:
             on_progress(Progress(run.log.step, run.course.total_steps, run.course.completed(run.log.step)))
             clock = Clock(run.device, run.log.seconds_training, time_limit, should_stop)
-            run.train(clock, checkpoint_steps, (*observers, Reporter(run.info, on_progress)))
+            run.train(clock, checkpoint_steps, looking)
+            if run.recorder:
+                run.recorder.finish()
         except Diverged as error:
             status, reason = "diverged", str(error)
         except TimeLimit:
@@ -134,6 +143,7 @@ class _Run:
         self.log = self._resumed(warn)
         self.costs = Costs(self.log, device)
         self.predictions: Predictions | None = None
+        self.recorder: Recorder | None = None
 
     def _built(self) -> list[Trainee]:
         """The models as they are before the first step."""
@@ -158,6 +168,25 @@ class _Run:
         self.origin = self.origin.after(content.origin)
         return Log.of(content, self.device)
 
+    def recording(self, wanted: Recording | None, path: Path, warn: Callable[[str], None]) -> Recorder | None:
+        """What records the gradients' geometry, from where the log stands; None where it is not recorded."""
+        if wanted is None or self.method.separate_models or not self.cell.protocol.trains:
+            if wanted is not None:
+                why = "every objective has a model of its own" if self.cell.protocol.trains else "nothing is trained"
+                warn(f"The geometry of gradients is not recorded, as {why}.")
+            if path.exists():  # what is missing in it could not be told from the file
+                warn(f"{path} is of a run that recorded it, which this one does not: it is removed.")
+                path.unlink()
+            return None
+        log, total = self.log, self.course.total_steps
+        with undisturbed([self.parts[0].model], self.device):
+            recorder = Recorder(
+                path, wanted, self.cell, self.task, self.parts[0], total, lambda: self.log.seconds_training
+            )
+        if log.step and (told := recorder.resume(log.step, log.trace)):
+            warn(told)
+        return recorder
+
     def train(self, clock: Clock, checkpoint_steps: int | None, observers: Sequence[Observer]) -> None:
         """Train to the end of the protocol, from wherever the log stands."""
         log, protocol = self.log, self.cell.protocol
@@ -166,6 +195,8 @@ class _Run:
             part.model.train()
         if not (protocol.trains or log.evaluations):
             self._evaluate(0, watching)
+        if protocol.trains and not log.step:
+            watching.at_start(self._view(0))
         for epoch in range(self.course.completed(log.step), protocol.epochs):
             self._train_epoch(epoch, clock, checkpoint_steps, watching)
             if not evaluates(protocol, epoch + 1):
@@ -255,12 +286,21 @@ class _Run:
             seed_torch(noise, self.device)
             with precision.forward_context(self.precision, self.device):
                 losses = part.step(batch, rate)
+            if part.reviews:
+                self._review(part, batch, noise)
             for k, loss in losses.items():
                 log.loss_sums[k] += loss
                 log.loss_counts[k] += 1
             found.update(losses)
         log.step += 1
         return found
+
+    def _review(self, part: Trainee, batch: Any, noise: int) -> None:
+        """Show the part's method what the step has done: the same batch and noise again, no trace in the model."""
+        with undisturbed([part.model], self.device):
+            seed_torch(noise, self.device)
+            with precision.forward_context(self.precision, self.device):
+                part.review(batch)
 
     def _evaluation(self, epoch: int) -> Evaluation:
         """Score the models; losses are means since the previous evaluation. Raises `Diverged`."""
@@ -327,6 +367,7 @@ class _Run:
         )
 
     def _save(self) -> None:
+        self.log.trace = self.recorder.window() if self.recorder else None
         self.checkpoint.save(self.parts, self.log, self.origin)
 
 

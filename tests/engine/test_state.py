@@ -10,6 +10,7 @@ from mtlbench.catalogue import registry
 from mtlbench.errors import UsageError
 
 K, G = 4, 3
+KINDS = (mtlbench.LossWeighting, mtlbench.GramianWeighting, mtlbench.JacobianAggregator)
 
 
 def inputs(seed=0):
@@ -20,8 +21,27 @@ def inputs(seed=0):
         yield rows @ rows.transpose(1, 2), 0.1 + torch.rand(K, generator=rng, dtype=torch.float64)
 
 
+def built(name):
+    """A method that has been told how long an epoch is."""
+    method = mtlbench.method(name)
+    method.steps_per_epoch = 1
+    return method
+
+
+def updates(method, gramian, losses, present):
+    """What an aggregator makes of rows with these Gramians."""
+    method.begin(K, G, present)
+    method.losses = losses
+    found = []
+    for method.group, table in enumerate(gramian):
+        values, vectors = torch.linalg.eigh(table)
+        rows = vectors * values.clamp(min=0).sqrt()
+        found.append(method.aggregate(torch.nn.functional.pad(rows, (0, K - len(rows)))))
+    return torch.stack(found)
+
+
 def answers(method, source, steps):
-    """The weights of a run with full and partial steps, bare: of a Gramian, or of the losses."""
+    """The weights of a run with full and partial steps, bare: of a Gramian, of the losses, or what rows become."""
     found = []
     for step, (gramian, losses) in zip(range(steps), source, strict=False):
         present = [0, 2, 3] if step % 4 == 3 else None
@@ -29,6 +49,10 @@ def answers(method, source, steps):
             gramian, losses = gramian[:, present][:, :, present], losses[present]
         if isinstance(method, mtlbench.LossWeighting):
             found.append(method.weights(losses, present=present))
+            if method.reviews:
+                method.review(losses * torch.linspace(0.5, 0.9, len(losses)))
+        elif isinstance(method, mtlbench.JacobianAggregator):
+            found.append(updates(method, gramian, losses, present))
         else:
             found.append(method.weights(gramian, losses, present=present))
     return found
@@ -54,10 +78,10 @@ def assert_same_state(one, other):
 @pytest.mark.parametrize("name", registry.methods.names())
 def test_a_method_continues_bit_identically_in_a_fresh_object(name, steps):
     source = inputs()
-    method = mtlbench.method(name).seed(3)
+    method = built(name).seed(3)
     answers(method, source, steps)
     saved = through_a_file(method.state_dict())
-    fresh = mtlbench.method(name).seed(99)
+    fresh = built(name).seed(99)
     fresh.load_state_dict(saved)
     assert_same_state(fresh.state_dict(), method.state_dict())
     later = [next(source) for _ in range(12)]
@@ -69,7 +93,7 @@ def test_what_is_saved_is_what_moved():
     source = inputs()
     moved = {}
     for name in registry.methods.names():
-        method = mtlbench.method(name)
+        method = built(name)
         answers(method, source, 1)
         before = through_a_file(method.state_dict())
         answers(method, source, 6)
@@ -132,6 +156,9 @@ def train(backward, trunk, heads, optimizer, steps):
             [(heads[k](features) - k).pow(2).mean() for k in present], objectives=present if step % 3 == 2 else None
         )
         optimizer.step()
+        with torch.no_grad():
+            features = trunk(torch.randn(8, 5, generator=torch.Generator().manual_seed(step)))
+            backward.review((heads[k](features) - k).pow(2).mean() for k in present)
 
 
 @pytest.mark.parametrize("granularity", ["whole_model", "all_matrix"])
@@ -139,7 +166,7 @@ def train(backward, trunk, heads, optimizer, steps):
 def test_training_with_backward_continues_bit_identically_in_a_fresh_object(name, granularity):
     trunk, heads = build()
     parameters = [*trunk.parameters(), *heads.parameters()]
-    backward = mtlbench.Backward(mtlbench.method(name), trunk, granularity)
+    backward = mtlbench.Backward(built(name), trunk, granularity)
     train(backward, trunk, heads, torch.optim.SGD(parameters, 0.05), range(5))
     saved = through_a_file(
         {"backward": backward.state_dict(), "trunk": trunk.state_dict(), "heads": heads.state_dict()}
@@ -149,7 +176,7 @@ def test_training_with_backward_continues_bit_identically_in_a_fresh_object(name
     new_trunk, new_heads = build()
     new_trunk.load_state_dict(saved["trunk"])
     new_heads.load_state_dict(saved["heads"])
-    fresh = mtlbench.Backward(mtlbench.method(name).seed(77), new_trunk, granularity)
+    fresh = mtlbench.Backward(built(name).seed(77), new_trunk, granularity)
     fresh.load_state_dict(saved["backward"])
     new_parameters = [*new_trunk.parameters(), *new_heads.parameters()]
     train(fresh, new_trunk, new_heads, torch.optim.SGD(new_parameters, 0.05), range(5, 11))
@@ -171,14 +198,18 @@ def test_a_restored_backward_knows_k_for_generators_and_partial_steps():
 
 @pytest.mark.parametrize("name", registry.methods.names())
 def test_a_method_refuses_another_number_of_objectives_than_its_state(name):
-    method = mtlbench.method(name)
+    method = built(name)
     answers(method, inputs(), 1)
-    fresh = mtlbench.method(name)
+    fresh = built(name)
     fresh.load_state_dict(through_a_file(method.state_dict()))
+    two = torch.ones(2, dtype=torch.float64)
+    ask = {
+        mtlbench.LossWeighting: lambda: fresh.weights(two),
+        mtlbench.GramianWeighting: lambda: fresh.weights(torch.diag(two)),
+        mtlbench.JacobianAggregator: lambda: fresh.begin(2, 1),
+    }[next(kind for kind in KINDS if isinstance(fresh, kind))]
     with pytest.raises(UsageError, match=f"{name} began with 4 objectives and . groups and now gets 2 and 1"):
-        fresh.weights(torch.ones(2, dtype=torch.float64)) if isinstance(
-            fresh, mtlbench.LossWeighting
-        ) else fresh.weights(torch.eye(2))
+        ask()
     if isinstance(fresh, mtlbench.GramianWeighting):
         with pytest.raises(UsageError, match="4 objectives and 3 groups and now gets 4 and 1"):
             fresh.weights(torch.eye(4))
