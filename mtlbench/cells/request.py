@@ -16,6 +16,7 @@ from mtlbench.catalogue.variants import compared_with, resolve
 from mtlbench.cells.axes import AXES, values_for
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.parameters import check_finite, checked_parameters
+from mtlbench.cells.recording import Recording
 from mtlbench.cells.words import LARGEST_GRID, PATH_KEYS, RESULTS, RUN_KEYS, read_words
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import path_of
@@ -48,6 +49,8 @@ class Request:
     """Steps between checkpoints, besides the one at every evaluation."""
     predictions: Path | None = None
     """Where predictions on the test split go; None for none."""
+    geometry: Recording | None = None
+    """What is recorded of the gradients' geometry; None for nothing."""
     plugins: list[Path] = field(default_factory=list)
 
     @property
@@ -234,6 +237,25 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
     for key in PATH_KEYS:
         if key in single:
             single[key] = path_of(str(single[key]))
+    own = {key: single.pop(key) for key in list(single) if key.startswith("geometry.")}
+    if own:
+        single["geometry"] = _recording(own)
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device := str(single.get("device", "cpu"))):
         raise UsageError(f"device={device} is not allowed: it is cpu, cuda, cuda:0 or mps.")
     return single
+
+
+def _recording(given: Mapping[str, Any]) -> Recording:
+    """What `geometry.every` and its companions ask for."""
+    if "geometry.every" not in given:
+        raise UsageError(f"{next(iter(given))}= means nothing without geometry.every=auto|epoch|STEPS; add it.")
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = key.removeprefix("geometry.")
+        if name == "every" and str(value) in ("auto", "epoch"):
+            found[name] = str(value)
+        elif name == "memory":
+            found[name] = _number(key, value, whole=False, least=2**-10)
+        else:
+            found[name] = int(_number(key, value, whole=True, least=2 if name == "batches" else 1))
+    return Recording(**found)

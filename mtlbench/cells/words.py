@@ -26,6 +26,10 @@ RUN_KEYS = (
     "time_limit",
     "checkpoint_steps",
     "predictions",
+    "geometry.every",
+    "geometry.batches",
+    "geometry.examples",
+    "geometry.memory",
 )
 PATH_KEYS = ("results", "data_root", "predictions")
 """Keys whose value is one path, with whatever commas and brackets it has."""

@@ -42,6 +42,8 @@ class Trace:
         self.objectives = objectives
         shapes: dict[str, tuple[int, ...]] = {name: (len(groups), objectives, objectives) for name in PAIRS}
         shapes |= {"norm_ratio": (len(groups),), "update_cosine": (len(groups), objectives)}
+        self.shapes = shapes
+        """Of each mean."""
         self._sums = {name: np.zeros(shape) for name, shape in shapes.items()}
         self._counts = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self._steps = 0

@@ -13,11 +13,13 @@ from mtlbench.catalogue import building, data
 from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.task import Task
 from mtlbench.cells.cell import Cell
+from mtlbench.cells.recording import Recording
 from mtlbench.cells.request import Request
 from mtlbench.errors import UsageError
 from mtlbench.record.configuration import require_enough
 from mtlbench.running.declared import TaskInfo
 from mtlbench.running.predicting import require_predictions
+from mtlbench.running.recorder import drawn_probes
 from mtlbench.running.streams import process_of_a_cell
 from mtlbench.running.trainee import trainees
 
@@ -32,7 +34,11 @@ def check_data(request: Request) -> None:
 
 
 def check(
-    cells: Sequence[Cell], device: str, data_root: Path | None, predictions: bool = False
+    cells: Sequence[Cell],
+    device: str,
+    data_root: Path | None,
+    predictions: bool = False,
+    geometry: Recording | None = None,
 ) -> list[tuple[Cell, str]]:
     """Build what the cells would train, and train nothing.
 
@@ -45,6 +51,7 @@ def check(
         device: a torch device.
         data_root: the folder of the real data sets.
         predictions: whether predictions are asked for.
+        geometry: what is to be recorded of the gradients' geometry; None for nothing.
 
     Returns:
         The notices of the tasks, each with the first cell that it is about.
@@ -52,7 +59,7 @@ def check(
     Raises:
         UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
             allow, a method or granularity that does not fit the task, a selection that counts more evaluations than
-            the protocol makes, predictions of a task that writes none.
+            the protocol makes, predictions of a task that writes none, probes of a task that has not so many.
     """
     _check_device(device)
     first: dict[str, Cell] = {}
@@ -66,6 +73,8 @@ def check(
             task = _built(cell, built, data_root)
         if predictions and task:
             require_predictions(task)
+        if geometry and task and cell.protocol.trains:
+            _check_probes(task, cell, geometry)
         for notice in task.notices if task else ():
             notices.setdefault(f"{cell.task}/{cell.variant}: {notice}", cell)
     return [(cell, notice) for notice, cell in notices.items()]
@@ -90,6 +99,16 @@ def _built(cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_roo
         raise
     except Exception:
         return None
+
+
+def _check_probes(task: Task, cell: Cell, geometry: Recording) -> None:
+    with process_of_a_cell(cell.protocol.threads):
+        try:
+            drawn_probes(task, cell, geometry)
+        except UsageError:
+            raise
+        except Exception:  # of the task's own code: its cells end with it
+            return
 
 
 def _check_selection(protocol: Protocol) -> None:

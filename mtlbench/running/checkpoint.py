@@ -41,6 +41,8 @@ class Log:
     peak_memory: int = 0
     resumed: int = 0
     started: str = field(default_factory=provenance.now)
+    trace: dict[str, Tensor] | None = None
+    """Of the method since the last snapshot, where the geometry of gradients is recorded."""
 
     @classmethod
     def empty(cls, objectives: int, device: torch.device) -> Log:
@@ -62,6 +64,7 @@ class Log:
             peak_memory=content.peak_memory,
             resumed=content.resumed + 1,
             started=content.started,
+            trace=content.trace,
         )
 
 
@@ -101,6 +104,8 @@ class Checkpoint:
             "resumed": log.resumed,
             "started": log.started,
         }
+        if log.trace is not None:
+            state["trace"] = log.trace
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()

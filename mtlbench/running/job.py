@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mtlbench.catalogue import data
 from mtlbench.cells.cell import Cell
+from mtlbench.cells.recording import Recording
 from mtlbench.cells.request import Request
 
 
@@ -27,6 +28,8 @@ class Job:
     checkpoint_steps: int | None = None
     predictions: Path | None = None
     """Where the cell's predictions go, in a folder for each cell as under `results`; None for none."""
+    geometry: Recording | None = None
+    """What is recorded of the gradients' geometry, in the cell's folder; None for nothing."""
 
     @classmethod
     def of(cls, cell: Cell, request: Request) -> Job:
@@ -42,18 +45,20 @@ class Job:
             time_limit=request.time_limit,
             checkpoint_steps=request.checkpoint_steps,
             predictions=cell.folder(request.predictions.absolute()) if request.predictions and not is_trial else None,
+            geometry=None if is_trial else request.geometry,
         )
 
     @property
     def options(self) -> dict[str, Any]:
         """How the cell is trained here, as `running.training.run_cell` takes it; no part of the cell."""
-        keys = ("device", "data_root", "time_limit", "checkpoint_steps", "predictions")
+        keys = ("device", "data_root", "time_limit", "checkpoint_steps", "predictions", "geometry")
         return {key: getattr(self, key) for key in keys}
 
     def to_json(self) -> str:
         """One line, without its end."""
         paths = {"folder": str(self.folder), "plugins": [str(plugin) for plugin in self.plugins]}
         options = {key: str(value) if isinstance(value, Path) else value for key, value in self.options.items()}
+        options["geometry"] = asdict(self.geometry) if self.geometry else None
         return json.dumps({"cell": self.cell.to_data(), **paths, **options})
 
     @classmethod
@@ -61,11 +66,13 @@ class Job:
         """What `to_json` made, back again."""
         content = json.loads(text)
         root, predictions = content.pop("data_root"), content.pop("predictions")
+        geometry = content.pop("geometry")
         return cls(
             cell=Cell.from_data(content.pop("cell")),
             folder=Path(content.pop("folder")),
             plugins=tuple(map(Path, content.pop("plugins"))),
             data_root=Path(root) if root else None,
             predictions=Path(predictions) if predictions else None,
+            geometry=Recording(**geometry) if geometry else None,
             **content,
         )

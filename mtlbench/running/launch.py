@@ -12,6 +12,7 @@ from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request, parse
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import RECORD, Record
+from mtlbench.record.trajectory import GEOMETRY
 from mtlbench.running import standing
 from mtlbench.running.checking import check_data
 from mtlbench.running.events import Event, Noticed, Outcome
@@ -100,12 +101,25 @@ def _check(request: Request) -> list[tuple[Cell, str]]:
     check_data(request)
     waiting = [cell for cell in request.cells if not _stands(cell.folder(request.results) / RECORD)]
     with contextlib.chdir(Path.cwd()):  # a task that is built may go elsewhere
-        notices = check(waiting, request.device, data.data_root(request.data_root), request.predictions is not None)
-    return notices + [
+        root = data.data_root(request.data_root)
+        notices = check(waiting, request.device, root, request.predictions is not None, request.geometry)
+    finished = [cell for cell in request.cells if cell not in waiting]
+    notices += [
         (cell, "finished before, without predictions, which are written while a cell trains: give another results=")
-        for cell in request.cells
-        if request.predictions and cell not in waiting and not cell.folder(request.predictions).exists()
+        for cell in finished
+        if request.predictions and not cell.folder(request.predictions).exists()
     ]
+    return notices + [
+        (cell, f"finished before, without {GEOMETRY}, which is recorded while a cell trains: give another results=")
+        for cell in finished
+        if _records_geometry(request, cell) and not _stands(cell.folder(request.results) / GEOMETRY)
+    ]
+
+
+def _records_geometry(request: Request, cell: Cell) -> bool:
+    """Whether a cell of this request leaves a recording when it is trained."""
+    apart = getattr(registry.methods.load(cell.method), "separate_models", False)
+    return Job.of(cell, request).geometry is not None and cell.protocol.trains and not apart
 
 
 def _stands(path: Path) -> bool:

@@ -78,6 +78,17 @@ class Observer(ABC):
     """Steps between two looks, counted from the cell's beginning; the timed block of steps ends at each of them.
     None to look wherever a block ends: every ten steps, at the end of an epoch, at a checkpoint, or at a stop."""
 
+    def ends_block(self, step: int) -> bool:
+        """Whether the timed block ends with this step so that it can look; by default where `every` says so."""
+        return self.every is not None and step % self.every == 0
+
+    def looks(self, step: int) -> bool:
+        """Whether it looks after this step, with which a block ends; by default where `every` says so."""
+        return self.every is None or self.ends_block(step)
+
+    def at_start(self, view: View) -> None:  # noqa: B027 (most have no use for it)
+        """See the untrained models; a cell that goes on from a checkpoint does not show them."""
+
     @abstractmethod
     def after_step(self, view: View) -> None:
         """See a step; see `every`. A checkpoint of this step is written afterwards."""
@@ -101,12 +112,17 @@ class Observers:
 
     def look_after(self, step: int) -> bool:
         """Whether one of them asks to look after this step, wherever blocks end."""
-        return any(o.every is not None and step % o.every == 0 for o in self._observers)
+        return any(observer.ends_block(step) for observer in self._observers)
+
+    def at_start(self, view: View) -> None:
+        """Show the untrained models to all."""
+        for observer in self._observers:
+            self._show(observer, observer.at_start, view, "before the first step")
 
     def after_step(self, view: View) -> None:
         """Show a step, with which a block ends, to all whose turn it is."""
         for observer in self._observers:
-            if observer.every is None or view.step % observer.every == 0:
+            if observer.looks(view.step):
                 self._show(observer, observer.after_step, view, f"after step {view.step}")
 
     def after_evaluation(self, view: View) -> None:
@@ -159,6 +175,10 @@ class Costs(Observer):
     def __init__(self, log: Log, device: torch.device) -> None:
         self._log = log
         self._device = device
+
+    def at_start(self, view: View) -> None:
+        """Note the memory."""
+        self.note_memory()
 
     def after_step(self, view: View) -> None:
         """Note the block's time, and the memory."""

@@ -46,6 +46,8 @@ class Content(Strict, arbitrary_types_allowed=True):
     peak_memory: Count
     resumed: Count
     started: StrictStr
+    trace: dict[StrictStr, Tensor] | None = None
+    """What the method did since the last snapshot of its gradients' geometry, where that is recorded."""
 
 
 def evaluates(protocol: Protocol, epoch: int) -> bool:
