@@ -135,7 +135,7 @@ class Method(nn.Module, ABC):
         self.begin(rows if present is None else self.objectives, groups, present)
 
     def treated_rows(self, treated: Collection[int] | None) -> list[int] | None:
-        """Which rows of this step belong to the `treated` objectives, None for all; `UsageError` if there is no such."""
+        """Which rows of this step belong to the `treated` objectives, None for all. `UsageError` if none is."""
         if treated is None:
             return None
         if bad := [k for k in treated if not 0 <= k < self.objectives]:

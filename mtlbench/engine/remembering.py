@@ -68,13 +68,14 @@ class RememberingAggregator(JacobianAggregator):
         self._memory = {new: self._memory[old] for new, old in kept.items() if old is not None}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """That of every method, and the memory by group."""
-        return super().get_extra_state() | {"memory": {str(group): rows for group, rows in self._memory.items()}}
+        """That of every method, and the memory of each group, empty before its first step."""
+        memory = {str(group): self._memory.get(group, torch.empty(0)) for group in range(self.groups)}
+        return super().get_extra_state() | {"memory": memory}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """What `get_extra_state` returned; copied, since memory is changed in place."""
         super().set_extra_state(state)
-        self._memory = {int(group): rows.clone() for group, rows in state["memory"].items()}
+        self._memory = {int(group): rows.clone() for group, rows in state["memory"].items() if rows.numel()}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         return self
