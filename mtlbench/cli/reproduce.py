@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,16 +40,19 @@ def reproduce(options: argparse.Namespace) -> int:
         raise UsageError(f"{strange[0]} is no word of reproduce: say RECORD..., and {'=, '.join(KEYS)}=.")
     records = _records([word for word in options.words if "=" not in word])
     out = None if options.out is None else report_file(path_of(options.out))
-    with tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
-        request = _request(records, [*words, *([] if _names(words, "results") else [f"results={scratch}"])], options)
-        try:
-            failed = _trained(request, options.quiet)
-        except Stopped:
-            kept = _names(words, "results")
-            where = "the same command goes on from here" if kept else "nothing is kept without results="
-            console_of().print(f"[yellow]interrupted[/]; {where}.")
-            return 130
+    kept = any(word.startswith("results=") for word in words)
+    scratch, failed = tempfile.mkdtemp(prefix="mtlbench-"), 0
+    try:
+        request = _request(records, [*words, *([] if kept else [f"results={scratch}"])], options)
+        failed = _trained(request, options.quiet)
         drifts = _drifts(records, request)
+    except Stopped:
+        where = "the same command goes on from here" if kept else "nothing is kept without results="
+        console_of().print(f"[yellow]interrupted[/]; {where}.")
+        return 130
+    finally:
+        if not failed:  # else it has the logs that the failures name
+            shutil.rmtree(scratch, ignore_errors=True)
     for drift in drifts:
         _tell(console_of(), drift)
     if out is not None and drifts:
@@ -83,10 +87,6 @@ def _request(records: Mapping[Path, Record], words: Sequence[str], options: argp
     named = [f"method={holder('baseline')}", f"task={first.task}/{first.variant}", "against=none"]
     base = parse([*named, *words], [path_of(file).resolve() for file in options.plugin])
     return replace(base, cells=[*cells.values()])
-
-
-def _names(words: Sequence[str], key: str) -> bool:
-    return any(word.startswith(f"{key}=") for word in words)
 
 
 def _trained(request: Request, quiet: bool) -> int:

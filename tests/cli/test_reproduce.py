@@ -53,7 +53,7 @@ def test_a_cell_trained_again_here_is_the_same_to_the_bit_and_leaves_nothing(
 ) -> None:
     before = files(tmp_path / "committed")
     for method in ("uniform", "single_task"):
-        told = committed("--out", "out.json", method=method)
+        told = committed("--out", "out.json", method=method, TMPDIR=str(tmp_path))
         assert told.code == 0
         assert f"{method} on tiny/plain, seed 0 (short@1): the same to the bit" in told.output
         (found,) = read_report(tmp_path / "out.json").drifts
@@ -63,6 +63,7 @@ def test_a_cell_trained_again_here_is_the_same_to_the_bit_and_leaves_nothing(
         assert all(c.before == c.now for c in found.curves)
     assert files(tmp_path / "committed") == before
     assert not (tmp_path / "runs").exists()
+    assert not [*tmp_path.glob("mtlbench-*")]
 
 
 def test_a_drift_is_told_with_its_first_evaluation_its_size_and_the_noise_of_seeds(
@@ -83,6 +84,20 @@ def test_a_drift_is_told_with_its_first_evaluation_its_size_and_the_noise_of_see
     again = committed("results=again")  # what is finished there is compared as it stands
     assert "skipped" in again.output or "finished" in again.output
     assert again.code == 1
+
+
+def test_a_cell_that_fails_here_is_told_with_a_log_that_is_there(
+    tiny: Path, command: Callable[..., Finished], tmp_path: Path
+) -> None:
+    words = f"method=uniform task=tiny/raises results=committed --plugin {tiny} --quiet"
+    assert command(f"run {words}", TINY_HEALTHY="1").code == 0
+    (folder,) = (tmp_path / "committed").glob("tiny/raises/*/*/seed0-*")
+    told = command(f"reproduce {folder} --plugin {tiny} --quiet --out out.json", TMPDIR=str(tmp_path))
+    assert told.code == 1
+    assert "RuntimeError: the fifth step" in told.output
+    assert len([*tmp_path.glob("mtlbench-*/tiny/raises/*/*/seed0-*/log.txt")]) == 1
+    assert "same to the bit" not in told.output
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_kernels_that_variables_choose_are_told_as_chosen(committed: Callable[..., Finished], tmp_path: Path) -> None:
