@@ -28,7 +28,8 @@ class Agreement:
     """How far clusters are the families."""
 
     index: float
-    """Adjusted Rand index: 1 where they are the same, 0 expected by chance; NaN where fewer than four are left."""
+    """Adjusted Rand index: 1 where they are the same, 0 expected by chance; NaN where fewer than four objectives are
+    left, or all of them in one family, or each in its own."""
     p: float
     """One-sided, by permutation of the families: the share of those that agree at least as well."""
     clusters: tuple[int, ...]
@@ -91,9 +92,9 @@ def agreement(
     (matrix,), left_out = without_unknown([pairwise(similarity)])
     everyone = np.zeros(len(np.asarray(similarity)), dtype=np.int64)
     kept = [k for k in range(len(everyone)) if k not in left_out]
-    if len(kept) < LEAST:
-        return Agreement(math.nan, math.nan, tuple(everyone.tolist()), len(kept), left_out)
     of = np.unique(np.asarray(families)[kept], return_inverse=True)[1]
+    if len(kept) < LEAST or not 1 < len(set(of.tolist())) < len(kept):
+        return Agreement(math.nan, math.nan, tuple(everyone.tolist()), len(kept), left_out)
     found = clusters(matrix, int(of.max()) + 1)
     orders = np.argsort(generator.random((permutations, len(of))), axis=1)
     index = float(adjusted_rand(found, of[None])[0])

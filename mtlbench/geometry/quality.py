@@ -188,7 +188,7 @@ def high_resource(amounts: ArrayLike, count: int | None = None) -> NDArray[np.bo
     """
     values = np.asarray(amounts, dtype=np.float64)
     wanted = max(1, len(values) // 3) if count is None else count
-    return values >= np.sort(values)[::-1][wanted - 1]
+    return values >= np.sort(values)[::-1][min(wanted, len(values)) - 1]
 
 
 def over_objectives(

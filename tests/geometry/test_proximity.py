@@ -172,6 +172,11 @@ def test_fewer_than_four_objectives_have_no_test(generator: np.random.Generator)
     assert np.isnan(agreement(three, ["a", "a", "b"], 9, generator=generator).index)
 
 
+@pytest.mark.parametrize("families", ["aaaaa", "abcde"])
+def test_one_family_or_five_of_five_are_no_classes_to_find(families: str, generator: np.random.Generator) -> None:
+    assert np.isnan(agreement(noise(generator, 5), list(families), 9, generator=generator).index)
+
+
 # --- clusters
 
 
