@@ -1,7 +1,8 @@
-"""Search spaces of the tuned regime, and the quasi-random points in them."""
+"""Search spaces of the tuned regime."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import pydantic
@@ -40,6 +41,15 @@ class Range:
         else:
             value = low + u * (high - low)
         return float(min(max(float(f"{value:.{_DIGITS}g}"), low), high))
+
+    def position(self, value: float) -> float:
+        """Where `value` lies on the scale: 0 at `low`, 1 at `high`, below and above outside; the inverse of `at`.
+
+        What a log scale does not have, zero and below, is at minus infinity.
+        """
+        if self.scale == "linear":
+            return (value - self.low) / (self.high - self.low)
+        return math.log(value / self.low) / math.log(self.high / self.low) if value > 0 else -math.inf
 
     @property
     def probes(self) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -21,19 +21,43 @@ from mtlbench.cells.parameters import default_parameters, plain
 class Tuning(pydantic.BaseModel, extra="forbid", frozen=True):
     """What a cell has to do with the tuned regime."""
 
+    design: Literal[1, 2] = 1
+    """How values are chosen for trials (`cells.trials`), and the winner among them. 1, of which no word is in a cell
+    and which is made no more: points of a Halton sequence, the best of which was rerun at once."""
     space: Space
     """By key of the cell, such as `protocol.optimizer.lr` or `method.beta`; the order is that of the dimensions."""
     fixed: tuple[str, ...] = ()
     """Hyper-parameters that the method would search and the user fixed, such as `method.beta`."""
     trial: Annotated[int, pydantic.Field(ge=0)]
     """Which point of the space: this trial's, or that of the trial which was selected."""
+    runoff: Annotated[int, pydantic.Field(ge=0, le=1000)] = 0
+    """In the run-off between the best trials, which run of its trial it is, from 1; 0 elsewhere, of which there is no
+    word in a cell."""
     budget: Annotated[int, pydantic.Field(ge=2)] | None = None
-    """None for a trial; for a rerun, the number of trials that its trial was selected from."""
+    """None in the search; for a rerun, the number of trials that its trial was selected from."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_one_thing(self) -> Tuning:
+        if self.runoff and not (self.has_runoff and self.is_trial):
+            raise ValueError("a cell of the run-off has no budget, and the first design has no run-off")
+        return self
 
     @property
     def is_trial(self) -> bool:
-        """Whether the cell is a trial, and not a rerun of the selected one."""
+        """Whether the cell is part of the search, a trial or one of the run-off, and no rerun of the selected trial."""
         return self.budget is None
+
+    @property
+    def has_runoff(self) -> bool:
+        """Whether a run-off decides between the best trials of the search."""
+        return self.design > 1
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_what_came_later(self, inner: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Identities from before there were several designs are what they were."""
+        content: dict[str, Any] = inner(self)
+        came_later = {"design": 1, "runoff": 0}
+        return {key: value for key, value in content.items() if (key, value) not in came_later.items()}
 
 
 @dataclass(frozen=True)
@@ -99,7 +123,8 @@ class Cell:
         if self.tuning is None:
             return f"{self.setting_name}, seed {self.seed}"
         if self.tuning.is_trial:
-            return f"{self.setting_name}, trial {self.tuning.trial}"
+            again = f", run-off {self.tuning.runoff}" if self.tuning.runoff else ""
+            return f"{self.setting_name}, trial {self.tuning.trial}{again}"
         return f"{self.setting_name}, tuned on {self.tuning.budget} trials, seed {self.seed}"
 
     @property
@@ -135,7 +160,8 @@ def unsearched(canonical: Mapping[str, Any]) -> dict[str, Any]:
     content = dict(canonical)
     if tuning := content.get("tuning"):
         content = copy.deepcopy(content)
-        content["tuning"] = [*tuning["space"].items()]
+        design = tuning.get("design", 1)
+        content["tuning"] = [*tuning["space"].items(), *([("design", design)] if design > 1 else [])]
         for key in tuning["space"]:
             room, *path, last = key.split(".")
             place = content["parameters" if room == "method" else "protocol"]

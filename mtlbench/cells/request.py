@@ -30,7 +30,7 @@ class Request:
     """What the words of `mtlbench run` ask for."""
 
     cells: list[Cell]
-    """In the tuned regime, the trials; which reruns follow is known when they are finished."""
+    """In the tuned regime, the trials; which run-offs and reruns follow is known when they are finished."""
     added: list[Cell] = field(default_factory=list)
     """Those of `cells` that only `against` asks for."""
     against: str | None = None
@@ -55,8 +55,10 @@ class Request:
 
     @property
     def total(self) -> int:
-        """How many cells will be trained, reruns included."""
-        return len(self.cells) + (len(self.cells) // self.tune * len(self.seeds) if self.tune else 0)
+        """How many cells will be trained, run-offs and reruns included."""
+        from mtlbench.cells.trials import after
+
+        return len(self.cells) + (len(self.cells) // self.tune * after(self.seeds) if self.tune else 0)
 
 
 def parse(words: Sequence[str], plugins: Sequence[Path] = ()) -> Request:
@@ -134,7 +136,7 @@ def _require_one(name: str, protocol: Protocol, chosen: Sequence[str], axes: Map
 
 def _trials(axes: Mapping[str, list[Any]], against: str | None, count: int) -> tuple[list[Cell], list[int]]:
     """The trials of every setting in the grid, and the seeds of the reruns."""
-    from mtlbench.cells.trials import TRIAL_SEEDS, trials
+    from mtlbench.cells.trials import TRIAL_SEEDS, after, trials
 
     seeds = list(dict.fromkeys(_seed(seed) for seed in axes.get("seed", [0])))
     if max(seeds) >= TRIAL_SEEDS:
@@ -142,7 +144,7 @@ def _trials(axes: Mapping[str, list[Any]], against: str | None, count: int) -> t
             f"seed={max(seeds)} is not allowed: with tune=N seeds are below {TRIAL_SEEDS}, where those of trials begin."
         )
     settings = _expand({**axes, "seed": [0]}, against)
-    _check_count(len(settings) * (count + len(seeds)))
+    _check_count(len(settings) * (count + after(seeds)))
     return trials(settings, axes, count), seeds
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mtlbench.cells.trials import FINALISTS
 from mtlbench.errors import UsageError
 from mtlbench.record.runs import Array, Measure, Run, Sampled
 
@@ -151,19 +153,51 @@ def merits(runs: Sequence[Run], rule: Rule) -> Array:
     return np.array([merit(val, run.measures) for val, run in zip(chosen, runs, strict=True)], dtype=np.float64)
 
 
-def winner(runs: Iterable[Run]) -> Run | None:
-    """The trial whose validation scores are best by the protocol's selection, the earliest of equals.
+def finalists(trials: Iterable[Run]) -> list[Run]:
+    """The trials between which a run-off decides: the best ones by validation, the best first, the earlier of equals.
 
     Args:
-        runs: the finished trials of one setting; those that failed for good are worse than any.
+        trials: the finished trials of one search; those that failed for good are worse than any.
+    """
+    found = sorted(trials, key=_index)
+    if not found:
+        return []
+    judged = merits(found, _official(found))
+    return [found[place] for place in np.argsort(-judged, kind="stable")[:FINALISTS]]
+
+
+def runoff_merits(runs: Iterable[Run]) -> dict[int, float]:
+    """Trial -> the mean validation merit of its finished runs in the run-off, all of them judged together."""
+    found = [*runs]
+    if not found:
+        return {}
+    judged, trials = merits(found, _official(found)), np.array([_index(run) for run in found])
+    return {int(trial): float(judged[trials == trial].mean()) for trial in np.unique(trials)}
+
+
+def winner(trials: Iterable[Run], runoff: Iterable[Run] = ()) -> Run | None:
+    """The trial that a search finds, by validation alone.
+
+    That is the finalist with the best mean merit over its runs of the run-off; its own trial, which made it a
+    finalist, does not count again. A finalist of which more runs failed is worse than the other. Where there is no
+    run-off, as in searches of the first design, it is the best trial. The better trial wins among equals.
+
+    Args:
+        trials: the finished trials of one search; those that failed for good are worse than any.
+        runoff: finished runs of the run-off; those of other trials than the finalists do not count.
 
     Returns:
         The run of the trial, or None if there is none.
     """
-    trials = sorted(runs, key=_index)
-    if not trials:
-        return None
-    return trials[int(merits(trials, Rule.parse(trials[0].cell.protocol["selection"])).argmax())]
+    best = finalists(trials)
+    places = {_index(run) for run in best}
+    runs = [run for run in runoff if _index(run) in places]
+    judged, done = runoff_merits(runs), Counter(map(_index, runs))
+    return max(best, key=lambda run: (done[_index(run)], judged.get(_index(run), 0.0)), default=None)
+
+
+def _official(runs: Sequence[Run]) -> Rule:
+    return Rule.parse(runs[0].cell.protocol["selection"])
 
 
 def _index(run: Run) -> int:

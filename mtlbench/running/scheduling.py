@@ -15,16 +15,14 @@ from pathlib import Path
 
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request
-from mtlbench.cells.trials import reruns
-from mtlbench.record.reading import Unreadable, load
-from mtlbench.record.runs import Run
+from mtlbench.record.reading import Unreadable
 from mtlbench.record.schema import CHECKPOINT, RECORD, CellInfo, Record, Status
-from mtlbench.record.selection import winner
 from mtlbench.running import standing
 from mtlbench.running.events import Ended, Event, Outcome, Progressed, Resumed, Started, Stopped, Waiting, Warned
 from mtlbench.running.job import Job
 from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
 from mtlbench.running.reports import Busy, Caution, End, Progress, Report
+from mtlbench.running.searching import Searches
 from mtlbench.storage import is_locked, locked
 
 GRACE_SECONDS = 30.0
@@ -32,8 +30,6 @@ GRACE_SECONDS = 30.0
 its end, to be gone."""
 
 _POLL_SECONDS = 0.5
-# Trials that ended so would not end otherwise when tried again.
-_FINAL = ("finished", "skipped", "diverged", "oom", "timeout")
 
 
 @dataclass
@@ -74,7 +70,9 @@ class Scheduler:
         try:
             self._train(self.request.cells)
             if self.request.tune:
-                self._train(self._reruns(self.request.tune))
+                searches = Searches(self.request, self.outcomes, self._tell)
+                self._train(searches.runoffs())
+                self._train(searches.reruns())
         except KeyboardInterrupt:
             killed = self._stop_all()
             raise Stopped(self._in_order(), killed) from None
@@ -96,39 +94,6 @@ class Scheduler:
             self._listen()
             self._kill_overdue()
             self._look_elsewhere()
-
-    def _reruns(self, budget: int) -> list[Cell]:
-        """The winner of each setting's trials on the seeds of the user; warns where no winner can be told."""
-        settings: dict[str, list[Cell]] = {}
-        for cell in self.request.cells:
-            settings.setdefault(cell.setting_id, []).append(cell)
-        made: list[Cell] = []
-        for trials in settings.values():
-            best, problem = self._best(trials)
-            if best is None:
-                self._tell(Warned(trials[0], f"{trials[0].setting_name} is not rerun: {problem}"))
-            else:
-                made += reruns(best, budget, self.request.seeds)
-        return sorted(made, key=lambda cell: self.request.seeds.index(cell.seed))
-
-    def _best(self, trials: Sequence[Cell]) -> tuple[Cell | None, str]:
-        """The trial to rerun, or why there is none."""
-        runs: list[Run] = []
-        undecided: list[str] = []
-        for outcome in (self.outcomes[cell.id] for cell in trials):
-            if outcome.status not in _FINAL:
-                undecided.append(f"{outcome.status}: {outcome.reason}")
-            elif outcome.status in ("finished", "skipped"):
-                try:
-                    runs.append(Run.of(load(outcome.folder / RECORD), outcome.folder / RECORD))
-                except Unreadable as error:
-                    undecided.append(f"unreadable: {error}")
-        if undecided:
-            share = f"{len(undecided)} of {len(trials)} trials did not finish"
-            return None, f"{share} ({undecided[0]}); the same command tries them again"
-        if (best := winner(runs)) is None:
-            return None, f"none of its {len(trials)} trials finished"
-        return next(cell for cell in trials if cell.id == best.id), ""
 
     def _is_done(self, cell: Cell) -> bool:
         """Whether the cell needs no training; notes its outcome if so."""

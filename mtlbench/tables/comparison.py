@@ -197,8 +197,18 @@ def repeated(quantity: Quantity, entry: Entry) -> searches.Repeated:
     assert search is not None
     drawn = searches.repeated_searches(search.budget, np.random.default_rng(0))
     noise = np.random.default_rng([1, *entry.label.encode()])
-    finals, trials = quantity.of(entry.scores), quantity.of(search.scores)
-    return searches.repeated(search.merit, trials, search.winner, finals, drawn, noise, quantity.floor / 2)
+    in_runoff = np.isfinite(search.runoff_merit)
+    trials = quantity.of(np.where(in_runoff[:, None], search.runoff_scores, search.scores))
+    return searches.repeated(
+        search.merit,
+        trials,
+        search.winner,
+        quantity.of(entry.scores),
+        drawn,
+        noise,
+        quantity.floor / 2,
+        decided=search.runoff_merit,
+    )
 
 
 def _measure(m: Measure, place: int) -> Quantity:

@@ -48,7 +48,7 @@ def costs(entries: Sequence[Entry], baseline: Entry | None, values: dict[str, di
             if found is not None:
                 values[e.label][ratio.key] = Value(found)
     if any(e.search for e in entries):
-        column = Column("search_minutes", "search [min]", False, digits=1, about="training time of all trials")
+        column = Column("search_minutes", "search [min]", False, digits=1, about="training time of the search")
         columns.append(column)
         for e in entries:
             if e.search:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlbench.catalogue import registry
 from mtlbench.record.runs import Array, Measure, Run, Sampled
-from mtlbench.record.selection import Rule, choose, merits, sampled
+from mtlbench.record.selection import Rule, choose, merits, runoff_merits, sampled, winner
 from mtlbench.rendering.table import Role
 from mtlbench.tables.grids import Setting
 
@@ -25,8 +25,15 @@ class Search:
     """(N,): the validation merit of each trial (`selection.merits`); -inf where there is no result."""
     scores: Array
     """(N, M): test scores of the trials on the split that is reported; NaN where there is no result."""
+    runoff_merit: Array
+    """(N,): the mean validation merit in the run-off; NaN for trials that were not in it."""
+    runoff_scores: Array
+    """(N, M): the mean test scores there."""
+    best: int | None
+    """The trial that the search finds (`selection.winner`); another than the rerun one where cells were lost or added
+    since; None where no trial finished."""
     seconds: float = 0.0
-    """Training time of all trials together."""
+    """Training time of all trials and of the run-off together."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Entry:
     search: Search | None = None
     missing_trials: tuple[tuple[int, str], ...] = ()
     """Trials without a result, and why."""
+    missing_runoff: tuple[tuple[int, str], ...] = ()
+    """Trials in the run-off without a result of some run there, and why."""
     official: Array | None = None
     """(n, M): what the official rule selects, where `scores` are the oracle's."""
     sampling: Sampled | None = None
@@ -104,6 +113,7 @@ def entry(
         missing=tuple(sorted(setting.missing.items())),
         search=search,
         missing_trials=tuple(sorted(setting.missing_trials.items())),
+        missing_runoff=tuple(sorted(setting.missing_runoff.items())),
         official=_scores(runs, measures, official, split) if rule.name == "oracle" else None,
         sampling=_sampling(runs, measures, rule, split),
     )
@@ -132,9 +142,23 @@ def _search(
     tuning = next(iter(setting.runs.values())).cell.tuning if setting.runs else None
     if tuning is None:
         return None
-    trials = [*setting.trials.values()]
+    trials, again = [*setting.trials.values()], setting.again
     judged, scores = np.full(budget, -np.inf), np.full((budget, len(measures)), np.nan)
     judged[[*setting.trials]] = merits(trials, official)
     scores[[*setting.trials]] = _scores(trials, measures, rule, split)
-    seconds = sum(run.cost.seconds_training for run in trials)
-    return Search(budget, tuning.trial, judged, scores, seconds)
+    runoff_merit, runoff_scores = np.full(budget, np.nan), np.full((budget, len(measures)), np.nan)
+    for trial, merit in runoff_merits(again).items():
+        runs = [*setting.runoff[trial].values()]
+        runoff_merit[trial] = merit
+        runoff_scores[trial] = _scores(runs, measures, rule, split).mean(0)
+    best = winner(trials, again)
+    return Search(
+        budget=budget,
+        winner=tuning.trial,
+        merit=judged,
+        scores=scores,
+        runoff_merit=runoff_merit,
+        runoff_scores=runoff_scores,
+        best=best.cell.tuning.trial if best and best.cell.tuning else None,
+        seconds=sum(run.cost.seconds_training for run in (*trials, *again)),
+    )

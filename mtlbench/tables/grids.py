@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mtlbench.cells.cell import identity, unsearched
-from mtlbench.cells.trials import TRIAL_SEEDS
+from mtlbench.cells.cell import Tuning, identity, unsearched
+from mtlbench.cells.trials import FINALISTS, RUNOFF_RUNS, RUNOFF_SEEDS, TRIAL_SEEDS
 from mtlbench.record.runs import Absent, Collection, Run
 from mtlbench.record.schema import RECORD, CellInfo
-from mtlbench.record.selection import winner
+from mtlbench.record.selection import finalists, winner
 
 
 @dataclass
@@ -33,6 +33,15 @@ class Setting:
     trials: dict[int, Run] = field(default_factory=dict)
     """In the tuned regime: trial -> finished run."""
     missing_trials: dict[int, str] = field(default_factory=dict)
+    runoff: dict[int, dict[int, Run]] = field(default_factory=dict)
+    """In the tuned regime: trial -> which run of the run-off -> finished run."""
+    missing_runoff: dict[int, str] = field(default_factory=dict)
+    """Trial that is in the run-off -> why a run is missing there."""
+
+    @property
+    def again(self) -> list[Run]:
+        """All finished runs of the run-off."""
+        return [run for runs in self.runoff.values() for run in runs.values()]
 
 
 @dataclass
@@ -78,7 +87,7 @@ class Grid:
     @property
     def everything(self) -> list[Run]:
         """All finished runs, trials of searches included."""
-        return [run for s in self.settings.values() for run in (*s.runs.values(), *s.trials.values())]
+        return [run for s in self.settings.values() for run in (*s.runs.values(), *s.trials.values(), *s.again)]
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -116,10 +125,14 @@ def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
             _setting(grids, cell, absent.label, allow_mixed).missing[cell.seed] = absent.why
     for run in runs:
         for setting in _searches(grids, run.cell, run.label):
-            setting.trials[_trial(run.cell)] = run
+            if number := _tuning(run.cell).runoff:
+                setting.runoff.setdefault(_trial(run.cell), {})[number] = run
+            else:
+                setting.trials[_trial(run.cell)] = run
     for absent, cell in failed:
         for setting in _searches(grids, cell, absent.label):
-            setting.missing_trials[_trial(cell)] = absent.why
+            missing = setting.missing_runoff if _tuning(cell).runoff else setting.missing_trials
+            missing[_trial(cell)] = absent.why
     for grid in grids.values():
         for setting in grid.settings.values():
             _take_reruns(setting, warnings)
@@ -139,11 +152,14 @@ def sort(collection: Collection, allow_mixed: bool = False) -> Sorted:
 
 
 def content_digest(cell: CellInfo) -> str:
-    """A digest of what the protocol says; of what was searched, where it was searched instead of the values."""
+    """A digest of what the protocol says; of what was searched and how, instead of the values."""
     content = unsearched(cell.canonical())
     protocol = {key: value for key, value in content["protocol"].items() if key not in ("name", "modified")}
     space = [(key, str(where)) for key, where in (cell.tuning.space if cell.tuning else {}).items()]
-    return identity({**protocol, "search": [item for item in space if item[0].startswith("protocol.")]})
+    search: list[Any] = [item for item in space if item[0].startswith("protocol.")]
+    if cell.tuning and cell.tuning.design > 1:
+        search.append(cell.tuning.design)
+    return identity({**protocol, "search": search})
 
 
 _digests: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -203,16 +219,20 @@ def _is_trial(cell: CellInfo) -> bool:
     return cell.tuning is not None and cell.tuning.is_trial
 
 
-def _trial(cell: CellInfo) -> int:
+def _tuning(cell: CellInfo) -> Tuning:
     assert cell.tuning is not None
-    return cell.tuning.trial
+    return cell.tuning
+
+
+def _trial(cell: CellInfo) -> int:
+    return _tuning(cell).trial
 
 
 def _take_reruns(setting: Setting, warnings: list[str]) -> None:
     """Of the reruns of several trials, those of the best one count."""
     if not setting.reruns:
         return
-    best = winner(setting.trials.values())
+    best = winner(setting.trials.values(), setting.again)
     counts = _trial(best.cell) if best else -1
     if counts not in setting.reruns:
         counts = max(setting.reruns, key=lambda trial: len(setting.reruns[trial]))
@@ -234,6 +254,19 @@ def _note_missing(grid: Grid) -> None:
         if setting.trials or setting.reruns:
             for trial in set(range(grid.budget or 0)) - {*setting.trials}:
                 setting.missing_trials.setdefault(trial, f"missing: no {RECORD} below {_folder(grid, setting)}")
+        _note_missing_runoff(grid, setting)
+
+
+def _note_missing_runoff(grid: Grid, setting: Setting) -> None:
+    """Every run of the best trials; runs of trials that are not among these, as in other budgets, concern nobody."""
+    best = finalists(setting.trials.values())
+    has_runoff = setting.cell.tuning is not None and setting.cell.tuning.has_runoff and len(best) == FINALISTS
+    places = {_trial(run.cell) for run in best} if has_runoff else set()
+    setting.missing_runoff = {trial: why for trial, why in setting.missing_runoff.items() if trial in places}
+    setting.runoff = {trial: runs for trial, runs in setting.runoff.items() if trial in places}
+    for trial in places:
+        if len(setting.runoff.get(trial, {})) < RUNOFF_RUNS:
+            setting.missing_runoff.setdefault(trial, f"missing: no {RECORD} below {_folder(grid, setting)}")
 
 
 def _why_missing(grid: Grid, setting: Setting) -> str:
@@ -267,10 +300,15 @@ def _place(absent: Absent, grids: Iterable[Grid]) -> bool:
             if absent.id in _identities(grid, setting, seed):
                 setting.missing[seed] = absent.why
                 return True
+            if (trial := _trial_in_runoff(setting, absent.id, seed)) is not None:
+                setting.missing_runoff[trial] = absent.why
+                return True
     for grid in there:
         first = next(iter(grid.settings.values())).cell
         if first.protocol_folder != protocol:
             continue
+        if grid.budget is not None and seed > RUNOFF_SEEDS:
+            continue  # of a trial that is not there
         if grid.budget is not None and seed >= TRIAL_SEEDS:
             own = [s for s in grid.settings.values() if s.method == method]
             if len(own) == 1:
@@ -289,9 +327,18 @@ def _identities(grid: Grid, setting: Setting, seed: int) -> set[str]:
     cells = [setting.cell, *(run.cell for run in setting.trials.values())]
     found = set()
     for cell in cells:
-        tuning = cell.tuning and cell.tuning.model_copy(update={"budget": grid.budget})
+        tuning = cell.tuning and cell.tuning.model_copy(update={"budget": grid.budget, "runoff": 0})
         found.add(identity(cell.model_copy(update={"seed": seed, "tuning": tuning}).canonical()))
     return found
+
+
+def _trial_in_runoff(setting: Setting, wanted: str, seed: int) -> int | None:
+    """The trial whose run in the run-off has this identity, if one has."""
+    for trial, run in setting.trials.items():
+        tuning = _tuning(run.cell).model_copy(update={"runoff": seed - RUNOFF_SEEDS})
+        if identity(run.cell.model_copy(update={"seed": seed, "tuning": tuning}).canonical()) == wanted:
+            return trial
+    return None
 
 
 def _distinct_labels(grid: Grid) -> None:

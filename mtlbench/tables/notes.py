@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mtlbench.record.runs import signatures
 from mtlbench.rendering.table import Note
-from mtlbench.tables import comparison
+from mtlbench.tables import comparison, tuned
 from mtlbench.tables.budget import budget_sentence, single_task_budget
 from mtlbench.tables.commands import commands
 from mtlbench.tables.compared import comparisons
@@ -60,7 +59,7 @@ def footnotes(contest: Contest, plan: Plan | None, longer_ones: Sequence[Contest
         *([budget_sentence(rule)] if (rule := single_task_budget(contest.entries)) else []),
         *comparisons(contest, plan),
         *gains(contest, longer_ones),
-        *_search(contest),
+        *tuned.searches(contest),
         *_signatures(contest),
         _cost(contest),
         _provenance(entries),
@@ -74,7 +73,8 @@ def footnotes(contest: Contest, plan: Plan | None, longer_ones: Sequence[Contest
         *_not_shared(contest),
         *_dirty(entries),
         *_twins(entries),
-        *_winners(entries),
+        *tuned.overtaken(entries),
+        *tuned.edges(entries),
         *_missing(entries),
     ]
 
@@ -166,40 +166,6 @@ def _selection(contest: Contest) -> list[str]:
     return [f"Selection {rule}: {told} ({which})."]
 
 
-def _search(contest: Contest) -> list[str]:
-    if contest.grid.budget is None:
-        return []
-    spaces = []
-    for entry in contest.entries:
-        tuning = entry.runs[0].cell.tuning if entry.runs else None
-        if tuning is not None:
-            own = [key for key in tuning.space if key.startswith("method.")]
-            spaces.append((entry.label, own, [key for key in tuning.space if key not in own]))
-    shared = ", ".join(key.removeprefix("protocol.") for key in spaces[0][2]) if spaces else ""
-    owns = "; ".join(f"{label}: {', '.join(own)}" for label, own, _ in spaces if own)
-    chosen = [f"{e.label}: {_selected(e)}" for e in contest.entries if e.runs]
-    return [
-        f"Tuned: {contest.grid.budget} trials for every method, at the same points of the protocol's space ({shared})"
-        f"{f' and of its own ({owns})' if owns else ''}; the best on validation was rerun on fresh seeds.",
-        "Intervals of tuned methods are for what such a search finds on average. Simulated at 95 %, they cover it in "
-        "94 to 100 % where trials spread as a normal or up to an optimum, in 89 % where a few lucky ones stand out.",
-        f"Selected: {'; '.join(chosen)}.",
-    ]
-
-
-def _selected(entry: Entry) -> str:
-    """`optimizer.lr=0.003, method.beta=0.1`: the values that the search found."""
-    cell = entry.runs[0].cell
-    words = []
-    for key in cell.tuning.space if cell.tuning else ():
-        room, *path = key.split(".")
-        value: Any = cell.parameters if room == "method" else cell.protocol
-        for part in path:
-            value = value[part]
-        words.append(f"{key.removeprefix('protocol.')}={value}")
-    return ", ".join(words)
-
-
 def _cost(contest: Contest) -> str:
     hardware = sorted({run.provenance.hardware for e in contest.entries for run in e.runs})
     kinds = sorted({run.cost.memory for e in contest.entries for run in e.runs})
@@ -260,25 +226,11 @@ def _twins(entries: Sequence[Entry]) -> list[Note]:
     ]
 
 
-def _winners(entries: Sequence[Entry]) -> list[Note]:
-    """Reruns whose trial is not, or no longer, the best one on validation."""
-    notes = []
-    for entry in entries:
-        s = entry.search
-        if s is None:
-            continue
-        known = s.merit.max() > float("-inf")
-        if not known or s.merit[s.winner] < s.merit.max():
-            best = f"trial {int(s.merit.argmax())} is the best on validation now" if known else "no trial is there"
-            notes.append(Note(f"{entry.label}: trial {s.winner} was rerun, but {best}.", "warning"))
-    return notes
-
-
 def missing(entries: Sequence[Entry]) -> list[str]:
     """What has no result, and why: a line for each reason, such as that nobody ran it; the first and a count."""
     whose: dict[str, dict[str, list[int]]] = {}
     for e in entries:
-        for what, lost in (("seed", e.missing), ("trial", e.missing_trials)):
+        for what, lost in (("seed", e.missing), ("trial", e.missing_trials), ("run-off of trial", e.missing_runoff)):
             for number, reason in lost:
                 whose.setdefault(reason, {}).setdefault(f"{e.label}, {what}", []).append(number)
     told = [

@@ -19,8 +19,9 @@ INTERVAL_STRETCH = 3.0
 Trials that are drawn anew from those that were made never beat the best of them, and so show the spread of searches
 from below only: as they are, intervals cover .99 where the noise of seeds decides, and .47 where trials differ by far
 more than that. Taken in both directions and stretched by this factor, they cover .94 to 1 where the scores of trials
-spread as a normal, or up to an optimum (quadratic, exponential from below), however far; .89 where a few lucky
-ones stand out (exponential from above).
+spread as a normal, or up to an optimum (quadratic, exponential from below), however far; .87 to .89 where a few lucky
+ones stand out (exponential from above). With a run-off or without, and for trials as they are made over quadratic
+surfaces, .99 to 1.
 """
 TEST_STRETCH = 2.0
 """The same factor in the difference of two methods, of which each has its luck.
@@ -77,28 +78,45 @@ def repeated(
     searches: NDArray[np.int64],
     generator: np.random.Generator,
     floor: float = 0.0,
+    decided: ArrayLike | None = None,
 ) -> Repeated:
-    """What comes of a search and its reruns if both are repeated.
+    """What comes of a search, its run-off and its reruns if all of it is repeated.
 
-    A search is repeated by drawing as many trials anew from those that were made. Where another trial wins, its own
-    test score takes the place of the mean. Seeds add noise from the t distribution of the winner's fresh seeds.
+    A search is repeated by drawing as many trials anew from those that were made. The run-off decides between the two
+    best of them: by what it found of a trial, else by the trial itself. Where another trial wins, its own test score
+    takes the place of the mean. Seeds add noise from the t distribution of the winner's fresh seeds.
 
     Args:
         judged: (N,), the validation merit of each trial; -inf for one that failed.
-        trials: (N,), the test score of each trial; ignored where it failed.
+        trials: (N,), the test score of each trial, in the run-off where it was there; ignored where it failed.
         winner: the index of the trial that was rerun.
         finals: (n,), test scores of the reruns; two at least.
         searches: (B, N), the trials that each repetition draws (`repeated_searches`). The same for every method, as
             trials of equal index share the values of the protocol.
         generator: draws the seeds' noise.
         floor: the variance that scores have at least, from rounding.
+        decided: (N,), the validation merit of each trial in the run-off, NaN for those that were not in it; None where
+            there was none, and the best trial was rerun at once.
     """
     merit, test, x = (np.asarray(given, dtype=np.float64) for given in (judged, trials, finals))
-    won = np.take_along_axis(searches, merit[searches].argmax(-1)[:, None], -1)[:, 0]
+    won = _won(merit, None if decided is None else np.asarray(decided, dtype=np.float64), searches)
     other = (won != winner) & np.isfinite(merit[won])
     error = math.sqrt(max(x.var(ddof=1), floor) / len(x))
     noise = generator.standard_t(len(x) - 1, len(searches)) * error
     return Repeated(float(x.mean()), np.where(other, test[won] - x.mean(), 0.0), noise)
+
+
+def _won(merit: Array, decided: Array | None, searches: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(B,): the trial that wins each repetition; the earlier of equals among all trials."""
+    order = np.argsort(-merit, kind="stable")
+    ranks = np.argsort(order, kind="stable")[searches]
+    first = ranks.min(-1)
+    if decided is None:
+        return order[first]
+    others = np.where(ranks == first[:, None], merit.size, ranks).min(-1)
+    second = np.where(others == merit.size, first, others)  # a single trial, drawn again and again
+    final = np.where(np.isnan(decided), merit, decided)[order]
+    return order[np.where(final[second] > final[first], second, first)]
 
 
 def repeated_searches(budget: int, generator: np.random.Generator) -> NDArray[np.int64]:

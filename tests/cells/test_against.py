@@ -113,8 +113,8 @@ def test_a_yaml_file_says_it_too(lone: Path, tmp_path: Path) -> None:
 def test_in_the_tuned_regime_it_gets_as_many_trials(lone: Path) -> None:
     request = asked("method=gradvac task=lone tune=3 seed=0,1")
     assert [cell.method for cell in request.cells] == ["gradvac", "uniform"] * 3
-    assert request.total == 2 * 3 + 2 * 2
-    assert asked("method=gradvac task=lone tune=3 seed=0,1 against=none").total == 3 + 2
+    assert request.total == 2 * (3 + 4 + 2)  # trials, run-off, reruns
+    assert asked("method=gradvac task=lone tune=3 seed=0,1 against=none").total == 3 + 4 + 2
 
 
 @pytest.mark.parametrize("words", ["against=unifrom", "against=uniform,pcgrad", "against="])

@@ -77,7 +77,7 @@ CASES = {
     "large seed": (f"{CELL} seed={2**63}", ["at most"]),
     "user": (f"{CELL} results=~nosuchuser/x", ["~nosuchuser"]),
     "huge grid": (f"{CELL} protocol.epochs=1..9999 protocol.batch_size=1..9999", ["99980001 cells", "10000"]),
-    "huge tuned grid": (f"{CELL} tune=9999 seed=0,1", ["10001 cells"]),
+    "huge tuned grid": (f"{CELL} tune=9999 seed=0,1", ["10005 cells"]),
     "time": (f"{CELL} time_limit=nan", ["time_limit=nan", "number"]),
     "no time": (f"{CELL} time_limit=0", ["time_limit=0", "at least"]),
     "no plug-in": (f"--plugin nowhere.py {CELL}", ["nowhere.py", "no such file"]),
