@@ -1,7 +1,8 @@
 """Static scalarisation: a weighted sum of the losses with fixed weights, to trace the trade-off front.
 
 Update `d = sum_k w_k g_k`; a head is trained by its own loss times its weight. Convention: the weights are used as
-given (not normalised); without any they are 1, which is `uniform`.
+given (not normalised); without any they are 1, which is `uniform`. In a grid `method.weights=simplex:K:N` stands for
+all weights of K objectives that are multiples of K/N and sum to K.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -38,6 +40,7 @@ RESULTS = Path("runs")
 LARGEST_GRID = 10_000
 
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
+_SIMPLEX = re.compile(r"simplex:(\d{1,9}):(\d{1,9})")
 
 
 def cell_keys() -> tuple[str, ...]:
@@ -48,7 +51,8 @@ def cell_keys() -> tuple[str, ...]:
 def read_words(words: Sequence[str], keys: Iterable[str] | None = None) -> dict[str, list[Any]]:
     """`key=value` words, after at most one YAML file of the same keys, as key -> list of values.
 
-    `a,b` lists and `0..4` ranges give several values; `[a, b]` is one value that is a list; a path is one value. Where
+    `a,b` lists and `0..4` ranges give several values, and `simplex:K:N` the lists of K weights that trace a front
+    (`simplex`); `[a, b]` is one value that is a list; a path is one value. Where
     `protocol.KEY` is among the keys, a word that every named task has for a key of its protocol counts as that key.
 
     Args:
@@ -190,11 +194,36 @@ def _split(key: str, text: str) -> list[Any]:
             if len(values) + high - low >= LARGEST_GRID:
                 raise UsageError(f"{key}={part} has more than {LARGEST_GRID} values.")
             values.extend(range(low, high + 1))
+        elif shape := _SIMPLEX.fullmatch(part):
+            values.extend(simplex(int(shape[1]), int(shape[2])))
+        elif part.startswith(("simplex:", "simplex=")):
+            raise UsageError(f"{key}={part[:80]} is not allowed: say simplex:K:N, for K objectives in N steps.")
         elif part.startswith("["):
             values.append([item.strip() for item in part[1:-1].split(",") if item.strip()])
         elif part:
             values.append(part)
     return values or _none(key)
+
+
+def simplex(objectives: int, steps: int) -> list[list[float]]:
+    """All weights of so many objectives that are multiples of K/N and sum to K, N the number of steps from 0 to K.
+
+    They sum to K so that the equal ones, where they are among them, are the plain sum.
+
+    Raises:
+        UsageError: fewer than two objectives, no step, or more weights than a grid may have.
+    """
+    word = f"simplex:{objectives}:{steps}"
+    if objectives < 2 or steps < 1:
+        raise UsageError(f"{word} is not allowed: simplex:K:N is for K objectives, at least 2, in N steps, at least 1.")
+    most = max(objectives, steps)
+    if most > LARGEST_GRID or math.comb(steps + objectives - 1, objectives - 1) > LARGEST_GRID:
+        raise UsageError(f"{word} stands for more than {LARGEST_GRID} lists of weights.")
+    places = itertools.combinations(range(steps + objectives - 1), objectives - 1)
+    return [
+        [objectives * (b - a - 1) / steps for a, b in itertools.pairwise((-1, *bars, steps + objectives - 1))]
+        for bars in places
+    ]
 
 
 def _parts(key: str, text: str) -> Iterator[str]:

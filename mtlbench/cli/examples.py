@@ -26,6 +26,9 @@ EXAMPLES = {
   mtlbench run method=gradvac method.beta=0.01,0.1 granularity=all_layer \\
       task=multimnist
       hyper-parameters and granularity are grid axes too
+  mtlbench run method=scalarization method.weights=simplex:2:10 \\
+      task=multimnist
+      static weights of two objectives in 10 steps, to trace the front
   mtlbench run method=uniform task=multimnist protocol.optimizer.lr=0.001
       an overridden protocol; such runs get a table of their own
   mtlbench run grid.yaml jobs=2
