@@ -26,7 +26,7 @@ def lowest(pyproject: Path, extras: Sequence[str] = EXTRAS) -> dict[str, str]:
     for line in wanted:
         if line.startswith(f"{project['name']}["):  # an extra of its own
             continue
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)>=([0-9.]+)", line)
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z0-9,_-]+\])?>=([0-9.]+)", line)
         if match is None:
             raise ValueError(f"{line!r} in {pyproject} is not PACKAGE>=VERSION")
         bounds[match[1]] = match[2]
