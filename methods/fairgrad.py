@@ -11,7 +11,8 @@ counted (`unsolved` in the record). A zero gradient gains nothing.
 
 Convention: alpha is that of the authors' scripts for NYUv2 and Cityscapes; the default of their class is 1. The size of
 the update is that of the equation, which for gradients s times as long is `s^((1 - alpha) / (1 + alpha))` times as
-long. The authors' code multiplies by K and shortens it to a length of 1: `scale=K` with `max_norm=1`, per group.
+long. The authors' code multiplies by K and shortens it to a length of 1: `scale=K` with `max_norm=1`, per group. Heads
+as in the authors' code; LibMTL trains them by weighted losses.
 
 Source: Ban and Ji, Equation 4 (as restated by TorchJD), and the authors' code.
 """

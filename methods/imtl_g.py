@@ -12,7 +12,7 @@ pseudo-inverse (rank: `mtlbench.engine.spectral`), as in TorchJD, whereas LibMTL
 
 Convention: gradients of the shared parameters, weights that sum to 1; the update is of the size of a MEAN.
 
-Source: "Towards Impartial Multi-task Learning", in the form of TorchJD, which covers gradients that depend on others.
+Source: Liu et al., "Towards Impartial Multi-task Learning", in the form of TorchJD, which covers gradients that depend on others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mtlbench.engine.visiting import unit_rows
 NOTHING = 1e-12
 
 
-@mtlbench.register_method("imtl_g", paper="Towards Impartial Multi-task Learning, openreview.net/forum?id=IMPnRXEWpvr")
+@mtlbench.register_method("imtl_g", paper="Liu et al., ICLR 2021, openreview.net/forum?id=IMPnRXEWpvr")
 class IMTLG(mtlbench.GramianWeighting):
     """Equal projections on all gradients."""
 
