@@ -47,8 +47,8 @@ def sample(space: Mapping[str, Range | Choice], trial: int) -> dict[str, Any]:
     """The values of a trial (from 0); keys that it does not name keep their defaults.
 
     The first trials are a sweep of the learning rate (`AXIS`) over `SWEEP` with everything else at its default; without
-    that axis, the first trial is the defaults. Trials after these are points in a row of an additive recurrence, k times
-    an irrational number modulo 1 (Richtmyer's sequence): the golden ratio for the learning rate, within the sweep's
+    that axis, the first trial is the defaults. Trials after these are points of an additive recurrence, k times an
+    irrational number modulo 1 (Richtmyer's sequence): the golden ratio for the learning rate, within the sweep's
     outermost levels, and the square roots of the primes for the other keys in their order.
 
     Where two spaces begin with the same keys, these get the same values in both. The points of a small budget are
