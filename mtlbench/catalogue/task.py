@@ -182,9 +182,8 @@ class Task(ABC):
         """
         batches = list(islice(self.batches(0, generator), count))
         if len(batches) < count:
-            raise UsageError(
-                f"{self.name} has {len(batches)} batches in an epoch: give geometry.batches={len(batches)}."
-            )
+            there = f"{len(batches)} batches in an epoch"
+            raise UsageError(f"{self.name} has {there}, fewer than geometry.batches={count}.")
         for batch in batches:
             if lacking := [o.name for k, o in enumerate(self.objectives) if k not in self.present(batch)]:
                 raise UsageError(
