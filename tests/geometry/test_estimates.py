@@ -12,6 +12,7 @@ from scipy import stats
 from mtlbench.errors import UsageError
 from mtlbench.geometry import combined, estimates
 from mtlbench.geometry.estimates import KINDS, Array, Kind, Sampled
+from mtlbench.statistics import t_interval
 
 TRUTH = cosines(0.6, 0.2)
 UPPER = np.triu(np.ones((6, 6), dtype=bool), 1)
@@ -203,6 +204,14 @@ def test_intervals_over_seeds_cover_whether_or_not_the_seeds_share_their_probes(
         _, low, high = estimates.interval_over_runs(runs)
         hits += int(low[0] <= 0.3 <= high[0])
     assert hits >= stats.binom.ppf(0.001, count, 0.95)
+
+
+def test_runs_on_probes_without_any_noise_have_students_interval_over_seeds() -> None:
+    values = [0.1, 0.4, 0.3]
+    runs = [Sampled(np.array([value]), np.zeros((8, 1))) for value in values]
+    expected = t_interval(values)
+    found = [float(end[0]) for end in estimates.interval_over_runs(runs)]
+    assert found == pytest.approx([expected.mean, expected.low, expected.high])
 
 
 def test_an_interval_of_one_run_is_that_of_its_batches(generator: np.random.Generator) -> None:
