@@ -13,9 +13,9 @@ Where g_w can be 0 (a Pareto-stationary point, or a zero gradient) the second fo
 many solutions; the one nearest to g0 is taken. There the authors' code gives g0 and TorchJD gives 0.
 
 Convention: a MEAN of gradients, as in the paper. `scale=sum` multiplies by `K / (1 + c^2)`, as the authors' code does
-to match a sum of losses; LibMTL divides and does not multiply. The default of c is that of the paper for NYUv2; it takes
-0.2 on Cityscapes, LibMTL 0.5. TorchJD has no default, and answers 0 already where |g_w| is below 1e-4 of the root of
-the trace.
+to match a sum of losses; LibMTL divides and does not multiply. The default of c is that of the paper for NYUv2; it
+takes 0.2 on Cityscapes, LibMTL 0.5. TorchJD has no default, and answers 0 already where |g_w| is below 1e-4 of the
+root of the trace.
 
 Source: Liu et al., Algorithm 1.
 """

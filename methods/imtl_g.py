@@ -12,7 +12,7 @@ pseudo-inverse (rank: `mtlbench.engine.spectral`), as in TorchJD, whereas LibMTL
 
 Convention: gradients of the shared parameters, weights that sum to 1; the update is of the size of a MEAN.
 
-Source: Liu et al., "Towards Impartial Multi-task Learning", in the form of TorchJD, which covers gradients that depend on others.
+Source: Liu et al., in the form of TorchJD, which covers gradients that depend on others.
 """
 
 from __future__ import annotations
