@@ -41,8 +41,7 @@ def analyze(options: argparse.Namespace) -> int:
         report = analyse(
             found.runs, Options(options.kind, steps, options.granularity), lambda text: status.update(safe(text))
         )
-        status.update("writing")
-        written = write(report, folder)
+        written = write(report, folder, lambda text: status.update(safe(text)))
     show(report)
     told = f"Wrote {len(written)} files (page, summary, figures, tables) to {folder}; open {written[-1]}"
     console_of().print(safe(told), highlight=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ from mtlbench.rendering.drawing import PALETTE, Look
 
 Array = NDArray[np.float64]
 
-PCGRAD = "negative cosine: PCGrad corrects"
+PCGRAD = "negative cosine: PCGrad would correct"
 
 
 def draw(shown: Shown, done: Corrections | None) -> list[Drawing]:
@@ -34,7 +36,8 @@ def by_group(shown: Shown, field: str) -> tuple[Array, Array, Array]:
 
 def _of_probes(shown: Shown) -> Drawing:
     last = combined.conflicts(shown.runs, step=-1)
-    figure = figures.pair_maps(
+    figure = partial(
+        figures.pair_maps,
         {"negative cosines of different examples": last.values[0]},
         shown.first.objectives,
         shown.families,
@@ -44,7 +47,7 @@ def _of_probes(shown: Shown) -> Drawing:
         f"{shown.slug}-conflicts",
         figure,
         "Share of negative cosines between probe gradients on different examples, at the last snapshot: where PCGrad "
-        f"would correct. {shown.method} sees no Gramian of the training gradients.",
+        f"would correct. The method {shown.method} sees no Gramian of the training gradients.",
     )
 
 
@@ -56,8 +59,9 @@ def _pairs(shown: Shown, done: Corrections) -> Drawing:
     told = f", and share of the visits that {shown.method} corrected" if corrects(done) else ""
     return Drawing(
         f"{shown.slug}-conflicts",
-        figures.pair_maps(shapes, shown.first.objectives, shown.families, about),
-        "Share of training steps in which the cosine of two gradients was negative, which is where PCGrad corrects"
+        partial(figures.pair_maps, shapes, shown.first.objectives, shown.families, about),
+        "Share of training steps in which the cosine of two gradients was negative, where PCGrad would correct if it "
+        "met this pair first"
         f"{told}. Rows are the gradients that are changed.",
     )
 
@@ -80,7 +84,9 @@ def _groups(shown: Shown, done: Corrections) -> list[Drawing]:
     return [
         Drawing(
             f"{shown.slug}-conflicts-by-group",
-            figures.by_group(done.would.labels[0], bars, "share", [shown.title, "mean over pairs", _seeds(shown)]),
+            partial(
+                figures.by_group, done.would.labels[0], bars, "share", [shown.title, "mean over pairs", _seeds(shown)]
+            ),
             f"The same by group of the granularity that {shown.method} ran with, mean over pairs.",
         )
     ]
@@ -111,7 +117,7 @@ def _deeds(shown: Shown, done: Corrections) -> Drawing:
     about = [shown.title, _seeds(shown), "each point: the steps since the snapshot before"]
     return Drawing(
         f"{shown.slug}-method",
-        figures.over_steps(steps, frames, about),
+        partial(figures.over_steps, steps, frames, about),
         f"What {shown.method} met and did between snapshots, mean over groups and pairs: negative cosines"
         f"{' and corrections' if corrects(done) else ''}, cosines of training gradients"
         f"{' and targets' if len(training) > 1 else ''}, the norm of the update over that of the plain sum, and the "

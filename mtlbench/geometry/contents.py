@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,10 @@ class Drawing:
 
     name: str
     """For file names, unique in its section: `gradvac-similarity-last`."""
-    figure: Figure
+    draw: Callable[[], Figure]
+    """Makes it, where it is to be written: figures take their time, and much memory if there are many at once."""
     caption: str
     """One or two sentences; what a reader must know to read it."""
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it needs the whole width of a page."""
-        return float(self.figure.get_figwidth()) > 7.5
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,7 +196,7 @@ def _map(shown: Shown, kind: Kind, moment: Moment, block: str, groups: Groups) -
     about = [shown.title, shown.said(kind), f"{where}{moment.label}"]
     name = f"{shown.slug}-{kind}-{moment.key}" + ("" if groups is None else f"-{file_part(block)}")
     caption = f"{where}{moment.label}: {shown.said(kind)}; average linkage of 1 - similarity.{missing}"
-    return Drawing(name, figures.similarity_map(values, names, tree, colors, about), sentence(caption))
+    return Drawing(name, partial(figures.similarity_map, values, names, tree, colors, about), sentence(caption))
 
 
 def file_part(text: str) -> str:
@@ -228,7 +229,7 @@ def along_training(shown: Shown) -> list[Drawing]:
     found = [
         Drawing(
             f"{shown.slug}-trajectory",
-            figures.over_steps(steps, kinds, [shown.about]),
+            partial(figures.over_steps, steps, kinds, [shown.about]),
             f"Similarity {which} along training, by three kinds of cosine. Each frame has a scale of its own.",
         )
     ]
@@ -248,7 +249,7 @@ def _parts(shown: Shown, steps: Array, which: str) -> Drawing:
         )
         for part in shown.parts
     ]
-    figure = figures.over_steps(steps, frames, [shown.about, shown.said(kind)], sharey=True)
+    figure = partial(figures.over_steps, steps, frames, [shown.about, shown.said(kind)], sharey=True)
     return Drawing(
         f"{shown.slug}-parts", figure, f"Encoder against decoder: {shown.said(kind)}, {which}, on one scale."
     )
@@ -261,7 +262,9 @@ def _layers(shown: Shown) -> Drawing:
         shapes["within less between families"] = combined.layers(shown.runs, "contrast", kind).values
     # disattenuated cosines of a layer without signal are beyond all bounds, and would leave no colour for the others
     shapes = {title: np.clip(values, -1.0, 1.0) for title, values in shapes.items()}
-    figure = figures.layer_map(shapes, shown.groups, shown.first.steps.tolist(), [shown.about, shown.said(kind)])
+    figure = partial(
+        figures.layer_map, shapes, shown.groups, shown.first.steps.tolist(), [shown.about, shown.said(kind)]
+    )
     return Drawing(
         f"{shown.slug}-layers",
         figure,
@@ -284,7 +287,7 @@ def _shares(shown: Shown, steps: Array) -> Drawing:
     panel = Panel(f"signal in the gradient of {of}", curves, "share of the squared norm")
     return Drawing(
         f"{shown.slug}-signal",
-        figures.over_steps(steps, [panel], [shown.about]),
+        partial(figures.over_steps, steps, [panel], [shown.about]),
         f"Share of signal: how much of a gradient's squared norm, of {of}, is the same on every batch; the rest is "
         "noise, which pulls cosines of different examples towards zero.",
     )
@@ -298,8 +301,12 @@ def proximity_over_steps(shown: Shown) -> list[Drawing]:
     panels = [_proximity(shown, tree, sided[tree][tree], rivals) for tree in trees]
     if not panels:
         return []
-    figure = figures.over_steps(
-        shown.first.steps.astype(np.float64), panels, [shown.title, shown.said(shown.options.kind), _each(shown)], True
+    figure = partial(
+        figures.over_steps,
+        shown.first.steps.astype(np.float64),
+        panels,
+        [shown.title, shown.said(shown.options.kind), _each(shown)],
+        True,
     )
     return [
         Drawing(

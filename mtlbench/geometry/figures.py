@@ -175,7 +175,7 @@ def over_steps(steps: Array, shown: Sequence[Panel], about: Sequence[str] = (), 
         about: phrases for the line above.
         sharey: whether all panels have the same y axis.
     """
-    figure, axes_of = panels(len(shown), 3.2, 2.7, 3, sharey=sharey)
+    figure, axes_of = panels(len(shown), 3.2, 2.7, 2 if len(shown) == 4 else 3, sharey=sharey)
     keys: dict[str, Key] = {}
     for axes, panel in zip(axes_of, shown, strict=True):
         axes.axhline(0, color=LIGHT, linewidth=0.8, zorder=1)
@@ -262,7 +262,7 @@ def pair_maps(
         shown = np.array(values, dtype=np.float64)[np.ix_(order, order)]
         np.fill_diagonal(shown, np.nan)
         _heat(axes, shown, [objectives[i] for i in order], None, shares=True)
-        axes.set_title(wrapped(title, 44), loc="left")
+        axes.set_title(wrapped(title, int(14 * side)), loc="left")
         if families is not None:
             colors = family_colors(families)
             for text, i in zip(

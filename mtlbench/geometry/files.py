@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtlbench.errors import UsageError
 from mtlbench.geometry.contents import Part, Report, Section
-from mtlbench.geometry.page import FIGURES, TABLES, file_name, page
+from mtlbench.geometry.page import FIGURES, TABLES, Image, file_name, page
 from mtlbench.rendering import drawing
 from mtlbench.rendering.plain import escape_markdown
 from mtlbench.rendering.table import Table, Value
@@ -20,8 +20,13 @@ from mtlbench.storage import write_atomically
 PAGE, SUMMARY = "index.html", "README.md"
 
 
-def write(report: Report, folder: Path) -> list[Path]:
+def write(report: Report, folder: Path, tell: Callable[[str], object] = lambda _: None) -> list[Path]:
     """Write the page, a summary in Markdown, every figure as SVG and PNG, every table as CSV.
+
+    Args:
+        report: what to write.
+        folder: made if it is not there; other files in it stay.
+        tell: called with the name of each figure before it is drawn.
 
     Returns:
         What was written, the page last.
@@ -31,12 +36,15 @@ def write(report: Report, folder: Path) -> list[Path]:
     """
     try:
         (folder / TABLES).mkdir(parents=True, exist_ok=True)
-        written, images = [], {}
+        written: list[Path] = []
+        images: dict[str, Image] = {}
         for section in report.sections:
             for one in section.drawings():
                 name = file_name(section, one.name)
-                written += drawing.save({one.name: one.figure}, folder / FIGURES, section.slug)
-                images[name] = (folder / FIGURES / f"{name}.svg").read_bytes()
+                tell(name)
+                figure = one.draw()
+                written += drawing.save({one.name: figure}, folder / FIGURES, section.slug)
+                images[name] = Image((folder / FIGURES / f"{name}.svg").read_bytes(), figure.get_figwidth())
             for table in section.tables():
                 written.append(folder / TABLES / f"{file_name(section, table.slug)}.csv")
                 write_atomically(written[-1], as_csv(table).encode())

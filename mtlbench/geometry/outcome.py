@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +100,8 @@ def _over_settings(found: Sequence[Measured]) -> Part:
         return Part(
             title,
             (
-                f"{len(usable)} settings are too few to say: a correlation needs {FEWEST} at least that differ in "
-                "model size, batch, learning rate, temperature or method, and a useful interval a dozen.",
+                f"Too few settings to say ({len(usable)}): a correlation needs {FEWEST} at least, that differ in model "
+                "size, batch, learning rate, temperature or method, and a useful interval a dozen.",
             ),
         )
     answer = over_runs(
@@ -150,6 +151,8 @@ def _sign(one: Correlation) -> int:
 
 def told(one: Correlation) -> str:
     """`.40 [-.10, .74]`."""
+    if math.isnan(one.r):
+        return "unknown, since all are equal or too few"
     reach = f" [{one.low:.2f}, {one.high:.2f}]" if math.isfinite(one.low) else ", no interval"
     return f"{one.r:.2f}{reach}"
 
@@ -174,8 +177,11 @@ def _cloud(answer: Quality, usable: Sequence[Measured]) -> Drawing:
     ]
     return Drawing(
         "quality",
-        figures.scatter(
-            clouds, looks(labels, "uniform", None), [usable[0].kind, "one point a setting, seeds averaged"]
+        partial(
+            figures.scatter,
+            clouds,
+            looks(labels, "uniform", None),
+            [usable[0].kind, "one point a setting, seeds averaged"],
         ),
         f"Similarity against quality over {len(usable)} settings: at equal step, and at equal probe loss, since models "
         "that are trained further have other gradients. Intervals after Fisher.",
@@ -217,9 +223,9 @@ def _over_objectives(found: Sequence[Measured]) -> list[Part]:
     ]
     drawing = Drawing(
         "gain",
-        figures.scatter(clouds, shapes, [usable[0].kind, "one point an objective"]),
+        partial(figures.scatter, clouds, shapes, [usable[0].kind, "one point an objective"]),
         "Similarity, mean over training, to the objectives with most data, against the gain over single-task training. "
-        "An objective's similarity to itself is left out; the points are not quite independent, and intervals too short.",
+        "An objective's similarity to itself is left out; points are not quite independent, and intervals too short.",
     )
     table = tabulated.table("gain", "Similarity and gain by objective", columns, rows, "objective")
     return [Part(title, tuple(said), (drawing,), (table,))]

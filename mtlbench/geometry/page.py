@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from string import Template
@@ -19,12 +20,21 @@ FIGURES, TABLES = "figures", "tables"
 """The folders beside the page."""
 
 
-def page(report: Report, images: Mapping[str, bytes]) -> str:
+@dataclass(frozen=True)
+class Image:
+    """A figure as it stands in the page."""
+
+    svg: bytes
+    inches: float
+    """Its width, so that letters have about one size in all figures."""
+
+
+def page(report: Report, images: Mapping[str, Image]) -> str:
     """The whole page.
 
     Args:
         report: what to show.
-        images: by file name, such as `nmt-families-gradvac-similarity-last`, the SVG of each figure.
+        images: of each figure, by its file name (`file_name`).
     """
     links = [f'<a href="#{_text(section.slug)}">{_text(section.title)}</a>' for section in report.sections]
     body = f"""<h1>{_text(report.title)}</h1>
@@ -66,7 +76,7 @@ def _items(sentences: Iterable[str], kind: str = "") -> str:
     return "\n".join(f"<li{kind}>{_text(sentence)}</li>" for sentence in sentences)
 
 
-def _section(section: Section, images: Mapping[str, bytes]) -> str:
+def _section(section: Section, images: Mapping[str, Image]) -> str:
     facts = "\n".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in section.facts.items())
     missing = _items(section.missing, ' class="warning"')
     return f"""<section class="study" id="{_text(section.slug)}">
@@ -80,12 +90,12 @@ def _section(section: Section, images: Mapping[str, bytes]) -> str:
 """
 
 
-def _setting(section: Section, setting: Setting, images: Mapping[str, bytes]) -> str:
+def _setting(section: Section, setting: Setting, images: Mapping[str, Image]) -> str:
     parts = "".join(_part(section, part, images) for part in setting.parts)
     return f'<section class="setting"><h3>{_text(setting.title)}</h3>\n{parts}</section>\n'
 
 
-def _part(section: Section, part: Part, images: Mapping[str, bytes]) -> str:
+def _part(section: Section, part: Part, images: Mapping[str, Image]) -> str:
     figures = "\n".join(_figure(section, drawing, images) for drawing in part.drawings)
     longer = [f"{link} ({_text(table.title)})" for table in part.long_tables if (link := _csv_link(section, table))]
     return f"""<section class="part"><h4>{_text(part.title)}</h4>
@@ -97,15 +107,15 @@ def _part(section: Section, part: Part, images: Mapping[str, bytes]) -> str:
 """
 
 
-def _figure(section: Section, drawing: Drawing, images: Mapping[str, bytes]) -> str:
+def _figure(section: Section, drawing: Drawing, images: Mapping[str, Image]) -> str:
     name = file_name(section, drawing.name)
-    data = base64.b64encode(images[name]).decode()
+    data = base64.b64encode(images[name].svg).decode()
     links = " · ".join(
         f'<a href="{FIGURES}/{_text(quote(name))}.{suffix}">{suffix.upper()}</a>' for suffix in ("svg", "png")
     )
-    wide = ' class="wide"' if drawing.is_wide else ""
+    width = f"w{min(max(round(images[name].inches), 3), 12)}"
     return (
-        f'<figure{wide}><img alt="{_text(drawing.caption)}" src="data:image/svg+xml;base64,{data}">'
+        f'<figure class="{width}"><img alt="{_text(drawing.caption)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{_text(drawing.caption)} {links}</figcaption></figure>"
     )
 

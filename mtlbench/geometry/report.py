@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from mtlbench.errors import UsageError
 from mtlbench.geometry import conflicts, drawn, outcome, tabulated
 from mtlbench.geometry.analysis import RECORDING, Seeds, Study, studies
 from mtlbench.geometry.contents import Part, Report, Section, Setting
@@ -38,32 +39,52 @@ def analyse(
         UsageError: no run has recorded its geometry, or an option fits none.
     """
     chosen = options or Options()
-    sections = tuple(_section(study, chosen, tell) for study in studies(runs))
+    found = [_section(study, chosen, tell) for study in studies(runs)]
+    sections = tuple(section for section in found if isinstance(section, Section))
+    if not sections:
+        raise UsageError(" ".join(text for told in found if not isinstance(told, Section) for text in told))
     return Report("Gradient geometry", sections, NOTES)
 
 
-def _section(study: Study, options: Options, tell: Callable[[str], object]) -> Section:
+def _section(study: Study, options: Options, tell: Callable[[str], object]) -> Section | list[str]:
+    """A section, or why there is none: no file of geometry can be read."""
     settings, measured, rows = [], [], []
     columns: dict[str, Column] = {}
     missing = _missing(study)
     for seeds in study.settings:
         tell(f"{study.title}: {seeds.title}")
         shown = _shown(seeds, options, missing)
+        if shown is None:
+            continue
         setting, values = _setting(shown, columns)
         settings.append(setting)
         rows.append((seeds.label, len(shown.runs), values))
         measured.append(outcome.measured(study, seeds, shown))
-    first = measured[0]
+    if not measured:
+        return missing
     notes = ["Values of p are of permutations, and not adjusted for the number of tests."] if len(columns) > 4 else []
     summary = tabulated.table("summary", "Key numbers", columns.values(), rows, "setting", notes)
     return Section(
-        study.slug, study.title, _facts(study, first), tuple(missing), tuple(settings), outcome.parts(measured), summary
+        study.slug,
+        study.title,
+        _facts(study, measured[0]),
+        tuple(missing),
+        tuple(settings),
+        outcome.parts(measured),
+        summary,
     )
 
 
-def _shown(seeds: Seeds, options: Options, missing: list[str]) -> Shown:
-    """The runs of a setting that can be looked at together: those with the snapshots of the first."""
-    runs = [load(run.path.parent).trajectory for run in seeds.runs]
+def _shown(seeds: Seeds, options: Options, missing: list[str]) -> Shown | None:
+    """The runs of a setting that can be looked at together: those that can be read, with the snapshots of the first."""
+    runs = []
+    for run in seeds.runs:
+        try:
+            runs.append(load(run.path.parent).trajectory)
+        except UsageError as error:
+            missing.append(str(error))
+    if not runs:
+        return None
     alike = [run for run in runs if _shape(run) == _shape(runs[0])]
     if len(alike) < len(runs):
         missing.append(
@@ -71,7 +92,7 @@ def _shown(seeds: Seeds, options: Options, missing: list[str]) -> Shown:
             "probe batches than the first, and are left out."
         )
     method = seeds.runs[0].cell.method
-    title = seeds.title if len(alike) == len(runs) else seeds.label
+    title = seeds.title if len(alike) == len(seeds.runs) else seeds.label
     return Shown(seeds.slug, title, method, alike, options)
 
 

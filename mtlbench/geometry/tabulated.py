@@ -137,7 +137,7 @@ def pairs(shown: Shown, done: Corrections | None) -> Table:
     titles = {"negative": "negative cosines of probes, last step"}
     if done is not None:
         shares |= {"would": mean_over(done.would.values, 0), "did": mean_over(done.did.values, 0)}
-        titles |= {"would": "negative in training: PCGrad corrects", "did": f"corrected by {shown.method}"}
+        titles |= {"would": "negative in training: PCGrad would correct", "did": f"corrected by {shown.method}"}
     columns += [Column(key, titles[key], digits=3) for key in shares]
     rows = []
     for i, j in zip(*np.triu_indices(len(objectives), 1), strict=True):
@@ -288,6 +288,8 @@ def _near_findings(answers: Sequence[Found]) -> tuple[str, ...]:
         sentence = f"{asked.measure} of similarity, mean over training, with {asked.against}: {_said(asked)}."
         if controls:
             sentence += f" Without training or without a model: {'; '.join(controls)}."
+        if closer := [one.what for one in same if one.role == "control" and one.value >= asked.value]:
+            sentence += f" At least as close is: {', '.join(closer)}."
         if given and asked.measure == "Mantel r":
             sentence += f" What is left of it: {'; '.join(f'given {one.given} {_said(one)}' for one in given)}."
         said.append(sentence)
@@ -354,14 +356,17 @@ def conflict_findings(shown: Shown, done: Corrections | None) -> list[str]:
     if done is None:
         last = combined.conflicts(shown.runs, step=-1).values[:1]
         return [
-            f"{shown.method} sees no Gramian of the training gradients. Of probe gradients on different examples "
-            f"{mean_over(_off_diagonal(last), 1)[0]:.0%} of cosines are negative at the last snapshot, which is where "
+            f"The method {shown.method} sees no Gramian of the training gradients. Of probe gradients on different "
+            f"examples {mean_over(_off_diagonal(last), 1)[0]:.0%} of cosines are negative at the last snapshot, where "
             "PCGrad would correct."
         ]
     would = float(np.nanmean(done.would.values))
-    said = [f"In {would:.0%} of steps two training gradients had a negative cosine, which is where PCGrad corrects."]
+    said = [
+        f"In {would:.0%} of steps two training gradients had a negative cosine, where PCGrad would correct if it met "
+        "that pair first."
+    ]
     if conflicts.corrects(done):
-        said[0] += f" {shown.method} corrected {np.nanmean(done.did.values):.0%} of its visits."
+        said[0] += f" The method {shown.method} corrected {np.nanmean(done.did.values):.0%} of its visits."
     ratio = done.norm_ratio.values
     if np.isfinite(ratio).any():
         said.append(f"Its update was {np.nanmean(ratio):.2f} times as long as the plain sum of gradients.")
