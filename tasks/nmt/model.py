@@ -28,6 +28,7 @@ class Size:
 
 
 SIZES = {
+    "mini": Size(layers=2, width=128, inner=512, heads=4),
     "tiny": Size(layers=2, width=192, inner=768, heads=4),
     "small": Size(layers=4, width=256, inner=1024, heads=4),
     "base": Size(layers=6, width=512, inner=2048, heads=8),

@@ -31,7 +31,7 @@ class Options(Strict):
     """An epoch is so many steps, whatever the data: between two evaluations lie `evaluate_every` of them."""
     max_length: Annotated[int, pydantic.Field(ge=4)]
     """Subwords with end and tag; longer training pairs are counted and left out."""
-    size: Literal["tiny", "small", "base", "big"]
+    size: Literal["mini", "tiny", "small", "base", "big"]
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)]
     beams: Annotated[int, pydantic.Field(ge=1)] = 4

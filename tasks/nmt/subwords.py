@@ -138,7 +138,7 @@ def train(
         "control_symbols": [_tag(language) for language in tags],
     }
     if letters := "".join(corpus.letters.values()):
-        options |= {"required_chars": letters, "input_format": "tsv"}
+        options["input_format"] = "tsv"
         text = [f"{sentence}\t1" for sentence in text] + [f"{letter}\t{OFTEN}" for letter in letters]
     key = hashlib.sha256(json.dumps([sentencepiece.__version__, options]).encode())
     for sentence in text:

@@ -288,4 +288,4 @@ def test_sizes_have_the_parameters_that_they_are_named_for():
     assert 2e6 <= parameters("tiny", 4000) <= parameters("tiny", 8000) <= 5e6
     assert parameters("big", 96_000) == 375_359_488  # Wang et al. (2021) print 375M
     counts = {name: parameters(name, 8000) for name in SIZES}
-    assert counts == {"tiny": 3_612_288, "small": 9_418_752, "base": 48_227_328, "big": 285_247_488}
+    assert counts == {"mini": 1_949_440, "tiny": 3_612_288, "small": 9_418_752, "base": 48_227_328, "big": 285_247_488}
