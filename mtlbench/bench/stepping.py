@@ -140,13 +140,14 @@ def steps(
     )
 
 
-def step(workload: Workload, subject: str, granularity: str) -> Step:
+def step(workload: Workload, subject: str, granularity: str, watched: bool = False) -> Step:
     """A whole step of `subject`, on a model of its own.
 
     Args:
         workload: what is trained.
         subject: a method's registry name, or `PLAIN`, `GRADS`, `KEPT`, `TORCHJD`.
         granularity: of the methods that have groups.
+        watched: also sum up what the method does to the gradients.
 
     Raises:
         UsageError: the method does not fit the workload.
@@ -161,6 +162,8 @@ def step(workload: Workload, subject: str, granularity: str) -> Step:
         return partial(_all, workload, [training.plain for training in trainings])
     training = _Training(workload)
     backward = Backward(method, workload.shared(training.model), granularity, workload.objectives)
+    if watched:
+        backward.watch()
     return partial(_all, workload, [partial(training.combined, backward, subject == KEPT)])
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 
 from mtlbench.bench.combining import combination
+from mtlbench.bench.recording import geometry
 from mtlbench.bench.result import Bench, Progress
 from mtlbench.bench.stepping import steps
 from mtlbench.bench.tabulating import tables
@@ -38,10 +39,23 @@ _KEYS = {
         "data_root": "data_root",
     },
     "tables": {"records": "records", "repeats": "repeats"},
+    "geometry": {
+        "K": "objectives",
+        "method": "methods",
+        "every": "every",
+        "batches": "batches",
+        "examples": "examples",
+        "task": "task",
+        "protocol": "protocol",
+        "protocol.KEY": "overrides",
+        "data_root": "data_root",
+        "device": "device",
+        "repeats": "repeats",
+    },
 }
 """The words of each benchmark and the arguments that they set."""
 
-_NUMBERS = {"objectives", "parameters", "repeats", "records"}
+_NUMBERS = {"objectives", "parameters", "repeats", "records", "batches", "examples"}
 _SWITCHES = {"measure_memory", "compare"}
 _LISTS = {"objectives", "parameters", "records", "methods", "layouts", "shapes"}
 
@@ -49,8 +63,8 @@ _LISTS = {"objectives", "parameters", "records", "methods", "layouts", "shapes"}
 def run_bench(words: Sequence[str], plugins: Sequence[str] = (), progress: Progress | None = None) -> Bench:
     """Run the benchmark that the words ask for: its name, then `key=value`.
 
-    The name is `combination` (the default), `steps`, `tables`, or that of a task whose package has a module `bench`:
-    then its function `bench(words, progress) -> Bench` gets the other words, but for `threads=N`.
+    The name is `combination` (the default), `steps`, `tables`, `geometry`, or that of a task whose package has a module
+    `bench`: then its function `bench(words, progress) -> Bench` gets the other words, but for `threads=N`.
 
     Raises:
         UsageError: an unknown word or a bad value; nothing has been measured.
@@ -83,8 +97,16 @@ def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[st
     arguments = {keys[key]: _argument(key, keys[key], values) for key, values in own.items()}
     if what == "tables":
         return tables(**arguments, progress=progress)
-    if what == "steps":
+    if what != "combination":
         _split_task(arguments, {key: _single(key, values) for key, values in axes.items() if key not in own})
+    if what == "geometry":
+        if "task" not in arguments:
+            raise UsageError(
+                "Which task? Say task=NAME[/VARIANT], such as `mtlbench bench geometry task=nmt/families`."
+            )
+        return geometry(**arguments, progress=progress)
+    if what == "steps" and "task" in arguments:  # takes the place of the built-in workloads, unless asked for too
+        arguments.setdefault("shapes", ())
     benchmark = combination if what == "combination" else steps
     return benchmark(**arguments, plugins=list(plugins), progress=progress)
 
@@ -103,12 +125,11 @@ def _of_task(name: str, words: Sequence[str], progress: Progress | None) -> Benc
 
 
 def _split_task(arguments: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """A task takes the place of the built-in workloads, unless these are asked for too."""
+    """The task's variant and what is overridden in its protocol."""
     if "task" in arguments:
         arguments["task"], _, variant = arguments["task"].partition("/")
         arguments["variant"] = variant or None
         arguments["overrides"] = {key.removeprefix("protocol."): value for key, value in overrides.items()}
-        arguments.setdefault("shapes", ())
     elif overrides:
         raise UsageError(f"{next(iter(overrides))} is a key of a task's protocol: say task=NAME[/VARIANT] as well.")
 

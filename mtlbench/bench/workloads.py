@@ -172,7 +172,7 @@ class OfTask(Workload):
     """The first training batch of a registered task, trained as its protocol says."""
 
     def __init__(self, task: Task, protocol: Protocol, variant: str, device: torch.device) -> None:
-        self._task, self._protocol, self._device = task, protocol, device
+        self.task, self._protocol, self._device = task, protocol, device
         self._precision = precision.precision(protocol.autocast, device)
         self.label = f"{task.name}/{variant}"
         if self._precision != "float32":
@@ -198,15 +198,15 @@ class OfTask(Workload):
         """Weights do not depend on what was drawn before."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return self._task.model().to(self._device)
+            return self.task.model().to(self._device)
 
     def shared(self, model: nn.Module) -> Iterable[tuple[str, Parameter]]:
         """As the task says."""
-        return self._task.shared(model)
+        return self.task.shared(model)
 
     def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
         """Of the objectives that the batch holds."""
-        return self._task.losses(model, self._batch, [self._present[k] for k in objectives])
+        return self.task.losses(model, self._batch, [self._present[k] for k in objectives])
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The protocol's, with a learning rate of zero."""

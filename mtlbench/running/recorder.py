@@ -50,7 +50,9 @@ def layers(task: Task, model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return group({name: p for name, p in task.shared(model) if p.requires_grad}, "all_layer")
 
 
-def snapshot(task: Task, model: nn.Module, probes: Probes, memory: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def snapshot(
+    task: Task, model: nn.Module, probes: Probes, memory: int, objectives: Sequence[int]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The model's Gramian on the probes, in evaluation mode, and the mean loss of each objective.
 
     Args:
@@ -58,12 +60,13 @@ def snapshot(task: Task, model: nn.Module, probes: Probes, memory: int) -> tuple
         model: what they are losses of; it is left in evaluation mode.
         probes: B batches.
         memory: bytes that gradients may take.
+        objectives: K of them.
 
     Returns:
         (G, B, K, B, K) float64 inner products by layer, and (K,) float64.
     """
     model.eval()
-    objectives, groups = list(range(len(task.objectives))), list(layers(task, model).values())
+    groups = list(layers(task, model).values())
     batches, count = len(probes.batches), len(objectives)
     with torch.enable_grad():
         gramians, losses = probe_gramians(
@@ -183,7 +186,8 @@ class Recorder(Observer):
 
     def _take(self, step: int) -> None:
         begun, before = time.perf_counter(), self._seconds
-        gramians, losses = snapshot(self._task, self._part.model, self._probes, self._memory)
+        objectives = range(len(self._fixed["objectives"]))
+        gramians, losses = snapshot(self._task, self._part.model, self._probes, self._memory, objectives)
         self._taken.append((step, gramians.astype(np.float32), losses))
         if self._trace is not None:
             self._windows.append(self._trace.window())
