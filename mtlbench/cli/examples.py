@@ -34,8 +34,8 @@ EXAMPLES = {
   mtlbench run grid.yaml jobs=2
       a YAML file of the same keys, then words that override it
   mtlbench run method=gradvac,uniform task=multimnist tune=8 seed=0..4
-      tuned: 8 trials of each method in the same search space, the best on
-      validation rerun on 5 fresh seeds
+      tuned: 8 trials of each method in the same search space, a run-off of
+      the best two on validation, the winner rerun on 5 fresh seeds
   mtlbench run method=gradvac treated=all,hrl,lrl task=nmt seed=0..2
       correct the gradients of all objectives, or of a group of them alone;
       beside `uniform`, as the task states

@@ -110,6 +110,13 @@ def test_reruns_of_the_trial_that_won_the_run_off_count_though_its_trial_was_sec
     assert entry.search.seconds == pytest.approx((8 + 4) * seconds[0])
 
 
+def test_of_reruns_of_both_trials_those_of_the_winner_of_the_run_off_count() -> None:
+    made = trials()
+    lost = [scored(cell, 99.0) for cell in reruns(made[1], 8, range(5))]
+    board = only([*search(made, found=3, second=1), *lost])
+    assert board.table.rows[0].values["mean"].mean == 50.0
+
+
 def test_reruns_of_the_trial_that_lost_the_run_off_are_told() -> None:
     made = trials()
     given = [r for r in search(made, found=3, second=1) if r.cell.tuning and r.cell.tuning.budget is None]
