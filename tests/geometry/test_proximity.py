@@ -102,6 +102,28 @@ def test_the_partial_correlation_is_that_of_what_regression_leaves(generator: np
     assert one == pytest.approx((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))
 
 
+def test_p_of_the_partial_test_permutes_what_the_control_leaves_and_takes_the_control_away_again(
+    generator: np.random.Generator,
+) -> None:
+    """All 120 orders of five objectives, one by one, by regression of fitted values and permuted residuals."""
+    given = noise(generator, 5)
+    x, y = 3 * given + noise(generator, 5), given + noise(generator, 5)
+    upper = np.triu_indices(5, 1)
+    design = np.column_stack([np.ones(10), given[upper]])
+
+    def left(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values - design @ np.linalg.lstsq(design, values, rcond=None)[0])
+
+    residual = np.zeros((5, 5))
+    residual[upper] = left(x[upper])
+    residual += residual.T
+    fitted = x[upper] - left(x[upper])
+    orders = [list(order) for order in permutations(range(5))]
+    drawn = [np.corrcoef(left(fitted + residual[np.ix_(o, o)][upper]), left(y[upper]))[0, 1] for o in orders]
+    exact = np.mean(np.abs(drawn) >= abs(drawn[0]) - 1e-9)
+    assert partial_mantel(x, y, given, 20000, generator=generator).p == pytest.approx(exact, abs=0.01)
+
+
 @pytest.mark.parametrize("rest", [1.0, 0.3])
 def test_a_control_that_explains_everything_leaves_no_more_findings_than_the_level(
     rest: float, generator: np.random.Generator
@@ -198,6 +220,7 @@ def test_families_are_found_by_average_linkage_and_not_by_luck(generator: np.ran
     found = agreement(SAME + 0.2 * noise(generator), FAMILIES, 999, generator=generator)
     assert found.index == pytest.approx(1)
     assert found.p < 0.01
+    assert agreement(SAME, FAMILIES, 9, generator=generator).p >= 0.1  # never below 1 / (m + 1)
     assert len({*found.clusters}) == 4
 
 
