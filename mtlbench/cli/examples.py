@@ -41,6 +41,8 @@ EXAMPLES = {
       beside `uniform`, as the task states
   mtlbench run method=gradvac task=nmt direction=x2en,en2x
       a word of the task's own, here for protocol.options.direction
+  mtlbench run method=gradvac,uniform task=nmt geometry.every=epoch
+      also record how similar gradients are, beside the records
   mtlbench run --plugin my_method.py method=my_method task=multimnist
 
 keys of a cell
@@ -71,6 +73,14 @@ keys of the run
                       the test split, for tasks that can (xtreme: in XTREME's
                       format for submissions; nyuv2: figures of some images,
                       truth and prediction); --predictions DIR is the same
+  geometry.every=auto|epoch|N
+                      also record the geometry of gradients, in geometry.npz
+                      beside the record: before training, every N steps, and
+                      after it; auto takes few snapshots, so that training is
+                      less than a tenth longer on nmt/families
+  geometry.batches=10 of probes, each with all objectives
+  geometry.examples=5 of each objective in a batch of probes
+  geometry.memory=4   GiB for gradients; what does not fit takes more time
 
 A finished cell is skipped, an interrupted one goes on from its checkpoint, a
 failed one is a row with its reason and is tried again (a diverged one only
@@ -221,6 +231,8 @@ Nothing is trained. Exit code: 0 everything holds, 1 something fails.""",
   mtlbench bench tables records=10000
       `mtlbench table` over generated records: time against only reading their
       JSON, and peak memory
+  mtlbench bench geometry task=nmt/families direction=both K=20
+      recording the geometry of gradients against the training it looks at
   mtlbench bench nmt length=40 beams=4 threads=1
       the benchmark of a task: greedy decoding and beam search, the decoder's
       cache against none
@@ -236,6 +248,9 @@ keys of combination
 keys of steps
   K=4,8 shape=heads,separate granularity=NAME
   or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
+keys of geometry
+  task=NAME[/VARIANT] K=20 method=NAMES every=auto|epoch|N batches=N examples=N
+  device=cpu|cuda repeats=N threads=N protocol=NAME protocol.KEY=VALUE
 keys of nmt
   size=tiny|small|base|big length=N beams=N sentences=N vocabulary=N
   device=cpu|cuda repeats=N threads=N memory=yes|no
