@@ -177,13 +177,13 @@ keys   seed=0..4 results=DIR (by default runs) jobs=N
 Finished cells are not trained again. Exit code: 0 everything holds, 1
 something fails, 2 a word was wrong and nothing was written, 130 interrupted.""",
     "reproduce": """\
-  mtlbench reproduce results/multimnist/digits/digits@1/uniform/seed0-67b400130260
+  mtlbench reproduce results/multimnist/digits/digits@1/uniform/seed0-*
       train the cell of this record again, in a folder that is removed
       afterwards, and compare every loss and score of every evaluation
   mtlbench reproduce RECORD RECORD results=again --out report.json
       two cells; keep their new records under again, and the comparison as JSON
-  ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
-      mtlbench reproduce RECORD --out results/processors
+  ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \\
+  MKL_ENABLE_INSTRUCTIONS=AVX2 mtlbench reproduce RECORD --out processors
       with kernels for other processors, told as such; a folder has a report
       for each kind of processor, and a page of all
 

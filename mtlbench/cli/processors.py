@@ -18,12 +18,12 @@ PAGE = "README.md"
 ABOUT = """\
 # One cell on several kinds of processor
 
-torch and its libraries choose their code by the processor. Elsewhere the last bits of sums are others, and training
-carries them on. Each row below is a cell that was trained again from its committed record, with how far it is from it:
-the first evaluation that differs, the difference at the last evaluation, the largest on the way, and the standard
-deviation over seeds of the same figure to compare it with. Where variables stand in parentheses, people chose the
-kernels on the processor that stands before them: code for other processors, on this one. None of these runs is in a
-leaderboard.
+torch and its libraries choose their code by the processor. Where they choose the same, a cell is the same to the bit;
+where not, the last bits of sums are others, and training carries them on. Each row below is a cell that was trained
+again from its committed record, with how far it is from it: the first evaluation that differs, the difference at the
+last evaluation, the largest on the way, and the standard deviation over seeds of the same figure to compare it with.
+Where variables stand in parentheses, people chose the kernels on the processor that stands before them: code for other
+processors, on this one. None of these runs is in a leaderboard.
 
 `mtlbench reproduce RECORD... --out FOLDER` makes this page, from the reports beside it.
 """
@@ -79,8 +79,9 @@ def slug(kind: str) -> str:
 def page(drifts: Sequence[Drift]) -> str:
     """All of it in Markdown, a section for each cell."""
     lines = [ABOUT]
-    for cell in dict.fromkeys(drift.cell for drift in drifts):
-        lines += _section([drift for drift in drifts if drift.cell == cell])
+    ordered = sorted(drifts, key=lambda drift: (bool(drift.now.variables), drift.now.kind))  # real processors first
+    for cell in sorted({drift.cell for drift in drifts}):
+        lines += _section([drift for drift in ordered if drift.cell == cell])
     return "\n".join(lines)
 
 
@@ -105,7 +106,15 @@ def _section(drifts: Sequence[Drift]) -> list[str]:
             largest = max(map(abs, curve.differences))
             figures = f"{curve.before[-1]:.8g} | {curve.now[-1]:.8g} | {curve.differences[-1]:+.3g} | {largest:.3g}"
             lines.append(f"| {head} | {escape_markdown(curve.name)} | {figures} | {noise} |")
-    causes = {cause: None for drift in drifts if not drift.is_equal for cause in drift.causes}
+    sizes = [(abs(c.differences[-1]) / c.noise, c.name) for drift in drifts for c in drift.shown if c.noise]
+    if any(size for size, _ in sizes):
+        size, name = max(sizes)
+        lines += [
+            "",
+            f"Largest at the last evaluation: {size:.2f} standard deviations over seeds ({escape_markdown(name)}).",
+        ]
+    harmless = {cause for drift in drifts if drift.is_equal for cause in drift.causes}  # the bits were the same anyway
+    causes = {c: None for drift in drifts if not drift.is_equal for c in drift.causes if c not in harmless}
     if causes:
         lines += ["", f"Beside the processor, this is another than in the record: {'; '.join(causes)}."]
     return [*lines, ""]

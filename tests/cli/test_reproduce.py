@@ -186,9 +186,25 @@ def test_what_else_was_another_is_told_beside_a_drift() -> None:
         "files that differ from the commit",
     ]
     unequal = drifted(record(), record(curves=[({"left": 1.0, "right": 2.0}, {"left": 3.5, "right": 4.0})]))
-    told = page([unequal.model_copy(update={"before": place(), "now": place(packages={"torch": "2.13"})})])
+    drifting = unequal.model_copy(update={"before": place(), "now": place(packages={"torch": "2.13"})})
+    told = page([drifting])
     assert "torch 2.12, now 2.13" in told
+    harmless = one.model_copy(update={"before": place(), "now": place(packages={"torch": "2.13"})})
+    assert "torch 2.12, now 2.13" not in page([drifting, harmless])  # as the bits can be the same under it
     assert "| Intel(R) Xeon(R) Processor, AVX512 | 2.13 | 1 | test left accuracy | 3 | 3.5 | +0.5 | 0.5 | - |" in told
+
+
+def test_the_page_compares_the_largest_drift_with_the_noise_of_seeds_and_shows_real_processors_first() -> None:
+    def made(left: float) -> Record:
+        return record(curves=[({"left": 1.0, "right": 2.0}, {"left": left, "right": 4.0})])
+
+    seeds = [record(seed=s, curves=[({"left": 1.0, "right": 2.0}, {"left": s, "right": s})]) for s in (0, 2)]
+    found = drift(made(3.0), made(3.5), seeds)
+    chosen = found.model_copy(update={"now": place(kernels={"instructions": "AVX2", "MKL_CBWR": "AVX2"})})
+    told = page([chosen, found.model_copy(update={"now": place()})])
+    size = f"{0.5 / 2**0.5:.2f}"
+    assert f"Largest at the last evaluation: {size} standard deviations over seeds (test left accuracy)." in told
+    assert told.index("Processor, AVX512 |") < told.index("Processor, AVX2 (MKL_CBWR=AVX2) |")
 
 
 def test_seeds_beside_a_record_are_of_the_same_setting_alone(tmp_path: Path) -> None:
