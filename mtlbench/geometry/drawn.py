@@ -324,14 +324,14 @@ def _each(shown: Shown) -> str:
 
 
 def _proximity(shown: Shown, name: str, tree: Array, rivals: dict[str, Array]) -> Panel:
-    given = {"similarity": None, **{f"given {rival}": side for rival, side in rivals.items()}}
+    given = {"similarity": None, **{f"given {rival}".replace("_", " "): side for rival, side in rivals.items()}}
     shades = [NUMBERS["all"], *(Look(color, marker, "--") for color, marker in zip(PALETTE, "s^DvPX", strict=True))]
     curves = []
     for (label, held), look in zip(given.items(), itertools.cycle(shades), strict=False):
         rows = [[_correlation(run, step, shown, tree, held) for step in run.steps.tolist()] for run in shown.runs]
         curves.append(Curve(label, *over_seeds(np.array(rows), look)))
-    levels = {f"{rival} alone": _alone(side, tree) for rival, side in rivals.items()}
-    return Panel(f"against {name}", curves, "Mantel r", levels)
+    levels = {f"{rival} alone".replace("_", " "): _alone(side, tree) for rival, side in rivals.items()}
+    return Panel(f"against {name}".replace("_", " "), curves, "Mantel r", levels)
 
 
 def _correlation(run: Trajectory, step: int, shown: Shown, tree: Array, held: Array | None) -> float:

@@ -77,15 +77,15 @@ def similarity_map(
         about: phrases for the line above.
     """
     count = len(objectives)
-    side = max(2.4, min(7.0, 0.30 * count + 0.8))
-    figure, (heat,) = panels(1, side + 1.1, side + 0.8)
+    side = max(2.4, min(7.0, 0.27 * count + 0.7))
+    figure, (heat,) = panels(1, side + 0.9, side + 0.8)
     order = list(range(count))
     if linkage is not None and count > 2:
         tree = heat.inset_axes((0, 1.01, 1, 0.22))
         order = _dendrogram(tree, linkage)
     shown = np.array(similarity, dtype=np.float64)[np.ix_(order, order)]
     np.fill_diagonal(shown, np.nan)
-    _heat(heat, shown, [objectives[i] for i in order], digits=2 if count <= MOST_WRITTEN else None)
+    _heat(heat, shown, [objectives[i] for i in order], written=count <= MOST_WRITTEN)
     keys = []
     if families is not None:
         colors = family_colors(families)
@@ -109,11 +109,19 @@ def _dendrogram(axes: Axes, linkage: Array) -> list[int]:
     return leaves
 
 
-def _heat(axes: Axes, values: Array, names: Sequence[str], digits: int | None, shares: bool = False) -> None:
-    """A square map with a bar of its colours: from 0 to 1 for shares, else the same far on both sides of 0."""
-    far = float(np.nanmax(np.abs(values), initial=0.0)) if np.isfinite(values).any() else 0.0
-    far = far or 1.0
-    low, high, colors = (0.0, 1.0, "Blues") if shares else (-far, far, "RdBu_r")
+def _scale(values: Array) -> tuple[float, float, str]:
+    """The same far on both sides of 0; from the least to the most where all are positive and near each other."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    if 0 < low < high < 2 * low:
+        return low, high, "Reds"
+    far = max(abs(low), abs(high)) or 1.0
+    return -far, far, "RdBu_r"
+
+
+def _heat(axes: Axes, values: Array, names: Sequence[str], written: bool, shares: bool = False) -> None:
+    """A square map with a bar of its colours, with its numbers in it if `written`; shares are from 0 to 1."""
+    low, high, colors = (0.0, 1.0, "Blues") if shares else _scale(values)
     image = axes.imshow(values, cmap=colors, vmin=low, vmax=high, interpolation="nearest")
     axes.set_facecolor(PALE)
     axes.grid(visible=False)
@@ -121,12 +129,13 @@ def _heat(axes: Axes, values: Array, names: Sequence[str], digits: int | None, s
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    if digits is not None:
+    if written:
+        digits = 3 if high - low < 0.1 else 2
         for row, column in itertools.product(range(len(names)), repeat=2):
             value = values[row, column]
             if math.isfinite(value):
-                strong = value > 0.6 if shares else abs(value) > 0.6 * far
-                _number(axes, column, row, value, digits, "white" if strong else BLACK)
+                is_dark = abs(2 * (value - low) / (high - low) - (colors == "RdBu_r")) > (0.6, 1.2)[colors == "Reds"]
+                _number(axes, column, row, value, digits, "white" if is_dark else BLACK)
     figure = axes.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=22, pad=0.02)
@@ -261,7 +270,7 @@ def pair_maps(
     for axes, (title, values) in zip(axes_of, shares.items(), strict=True):
         shown = np.array(values, dtype=np.float64)[np.ix_(order, order)]
         np.fill_diagonal(shown, np.nan)
-        _heat(axes, shown, [objectives[i] for i in order], None, shares=True)
+        _heat(axes, shown, [objectives[i] for i in order], written=False, shares=True)
         axes.set_title(wrapped(title, int(14 * side)), loc="left")
         if families is not None:
             colors = family_colors(families)

@@ -79,11 +79,13 @@ def similarity_findings(shown: Shown) -> list[str]:
     """At the last snapshot: how similar, and what of it is noise that aligned examples share."""
     said = []
     step = int(shown.first.steps[-1])
-    lead = [f"{_plain(number(combined.mean(shown.runs, p, shown.options.kind), step))} {PAIRS[p]}" for p in shown.pairs]
+    lead = [
+        f"{_reached(number(combined.mean(shown.runs, p, shown.options.kind), step))} {PAIRS[p]}" for p in shown.pairs
+    ]
     said.append(f"After training, the {shown.said(shown.options.kind)}, is {' and '.join(lead)}.")
     if len(shown.pairs) > 1:
         contrast = number(combined.mean(shown.runs, "contrast", shown.options.kind), step)
-        said[0] = f"{said[0][:-1]}: a difference of {_plain(contrast)}{_zero(contrast)}."
+        said[0] = f"{said[0][:-1]}: a difference of {_reached(contrast)}{_zero(contrast)}."
     aligned, apart = (combined.mean(shown.runs, "all", kind).values[-1] for kind in ("aligned", "unaligned"))
     if shown.first.aligned and aligned > 0:
         said.append(
@@ -110,7 +112,7 @@ def _short(value: float) -> str:
     return "unknown" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
 
 
-def _plain(value: Value) -> str:
+def _reached(value: Value) -> str:
     """`.435 [.402, .468]`."""
     inside = value.interval
     reach = f" [{_short(inside.low)}, {_short(inside.high)}]" if inside is not None and inside.known else ""
@@ -132,7 +134,7 @@ def pairs(shown: Shown, done: Corrections | None) -> Table:
         for key, moment in ((moment.key, moment) for moment in moments)
     ]
     related = {r.name: r.values for r in shown.first.relations if r.kind in ("distance", "similarity")}
-    columns += [Column(f"relation.{name}", name, digits=3) for name in related]
+    columns += [Column(f"relation.{name}", plain(name), digits=3) for name in related]
     shares = {"negative": combined.conflicts(shown.runs, -1).values[0]}
     titles = {"negative": "negative cosines of probes, last step"}
     if done is not None:
@@ -223,7 +225,7 @@ def _compared(shown: Shown, moment: Moment, groups: Groups) -> list[Found]:
 
 
 def _control(what: str, where: str) -> str:
-    return f"{where}{what}" if what == UNTRAINED else f"{what} alone, no model"
+    return f"{where}{what}" if what == UNTRAINED else f"{plain(what)} alone, no model"
 
 
 def _key_of(one: Found) -> str:
@@ -241,8 +243,19 @@ def _column(one: Found) -> Column:
         "Mantel r": "correlation over pairs; two-sided permutation p",
         "partial Mantel r": "the same with what is given regressed out of both; two-sided permutation p",
     }[one.measure]
-    given = f", given {one.given}" if one.given else ""
-    return Column(_key_of(one), f"{one.measure}, {one.against}{given}", digits=2, about=about)
+    given = f", given {rivals(one)}" if one.given else ""
+    about += f"; given {plain(one.given)}" if one.given else ""
+    return Column(_key_of(one), f"{one.measure}, {plain(one.against)}{given}", digits=2, about=about)
+
+
+def plain(name: str) -> str:
+    """The name of a relation as text: `cognate_share` without the underscore."""
+    return name.replace("_", " ")
+
+
+def rivals(one: Found) -> str:
+    """What is held fixed; several relations at once are all that there are."""
+    return "all rivals" if one.given.count(" and ") > 1 else plain(one.given)
 
 
 def _near_table(
@@ -253,7 +266,7 @@ def _near_table(
     alone = [label for label in rows if label.endswith("no model")]
     start = [label for label in rows if label.endswith(UNTRAINED)]
     ordered = [*alone, *start, *(label for label in rows if label not in (*alone, *start))]
-    notes = [f"{relation.name}: {relation.about}." for relation in shown.first.relations]
+    notes = [f"{plain(relation.name)}: {relation.about.rstrip('.')}." for relation in shown.first.relations]
     permutations = PERMUTATIONS if shown.options.granularity != "all_layer" else FEWER
     notes.append(
         f"Similarity is the {shown.said(shown.options.kind)}, "
@@ -283,15 +296,15 @@ def _near_findings(answers: Sequence[Found]) -> tuple[str, ...]:
     said = []
     for asked in (one for one in answers if one.role == "question"):
         same = [one for one in answers if (one.measure, one.against) == (asked.measure, asked.against)]
-        controls = [f"{one.what} {_said(one)}" for one in same if one.role == "control"]
+        controls = [f"{plain(one.what)} {_said(one)}" for one in same if one.role == "control"]
         given = [one for one in answers if one.role == "given" and one.against == asked.against]
-        sentence = f"{asked.measure} of similarity, mean over training, with {asked.against}: {_said(asked)}."
+        sentence = f"{asked.measure} of similarity, mean over training, with {plain(asked.against)}: {_said(asked)}."
         if controls:
             sentence += f" Without training or without a model: {'; '.join(controls)}."
-        if closer := [one.what for one in same if one.role == "control" and one.value >= asked.value]:
+        if closer := [plain(one.what) for one in same if one.role == "control" and one.value >= asked.value]:
             sentence += f" At least as close is: {', '.join(closer)}."
         if given and asked.measure == "Mantel r":
-            sentence += f" What is left of it: {'; '.join(f'given {one.given} {_said(one)}' for one in given)}."
+            sentence += f" What is left of it: {'; '.join(f'given {rivals(one)} {_said(one)}' for one in given)}."
         said.append(sentence)
     return tuple(said)
 
@@ -307,11 +320,11 @@ def _key(answers: Sequence[Found]) -> dict[str, Value]:
     found |= {one.what: one for one in of if one.role == "control" and one.what == UNTRAINED}
     if controls:
         strongest = max(controls, key=lambda one: one.value)
-        found[f"{strongest.what} alone"] = strongest
-    rivals = [one for one in of if one.role == "given" and one.given != UNTRAINED]
-    if rivals:
-        most = max(rivals, key=lambda one: len(one.given))
-        found[f"given {most.given}"] = most
+        found[f"{plain(strongest.what)} alone"] = strongest
+    held = [one for one in of if one.role == "given" and one.given != UNTRAINED]
+    if held:
+        most = max(held, key=lambda one: len(one.given))
+        found[f"given {rivals(most)}"] = most
     return {name: _valued(one) for name, one in found.items()}
 
 

@@ -44,6 +44,7 @@ def relations(families: tuple[str, ...] = FAMILIES) -> tuple[Relation, ...]:
 def trajectory(
     seed: int = 0,
     affinity: float = 1.0,
+    common: float = 0.4,
     batches: int = 5,
     aligned: bool = True,
     method: bool = True,
@@ -52,7 +53,7 @@ def trajectory(
     objectives: tuple[str, ...] = OBJECTIVES,
     families: tuple[str, ...] = FAMILIES,
 ) -> Trajectory:
-    """Signal = common + affinity x family + own; noise, half of which an aligned batch has in common."""
+    """Signal = common x same for all + affinity x family + own; noise, half of which an aligned batch has in common."""
     generator = np.random.default_rng(seed)
     k, names = len(objectives), list(dict.fromkeys(families))
     gramians = []
@@ -60,10 +61,10 @@ def trajectory(
         noise, layers = 1.0 + step / 40, []
         for group in GROUPS:
             wide = 4 * group.parameters
-            common, own = generator.normal(size=(1, wide)) * 0.4, generator.normal(size=(k, wide)) * 0.7
+            alike, own = generator.normal(size=(1, wide)) * common, generator.normal(size=(k, wide)) * 0.7
             kin = generator.normal(size=(len(names), wide))[[names.index(f) for f in families]]
             shared = generator.normal(size=(batches, 1, wide)) * noise * (0.7 if aligned else 0.0)
-            rows = common + affinity * kin + own + shared + generator.normal(size=(batches, k, wide)) * noise
+            rows = alike + affinity * kin + own + shared + generator.normal(size=(batches, k, wide)) * noise
             layers.append(np.einsum("bkp,clp->bkcl", rows, rows))
         gramians.append(layers)
     t = len(steps)
@@ -74,7 +75,7 @@ def trajectory(
         steps=np.array(steps, dtype=np.int64),
         total_steps=steps[-1],
         gramians=np.array(gramians, dtype=np.float32),
-        losses=np.linspace(6.0, 2.0 - 0.3 * affinity, t)[:, None] + np.linspace(0, 0.5, k),
+        losses=np.linspace(6.0, 2.0 - 0.3 * common, t)[:, None] + np.linspace(0, 0.5, k),
         aligned=aligned,
         examples=20,
         relations=relations(families) if with_relations else (),

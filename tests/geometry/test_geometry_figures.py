@@ -66,10 +66,18 @@ def test_the_names_of_a_map_have_the_colours_that_its_legend_explains() -> None:
 
 
 def test_zero_is_white_on_a_map_whether_or_not_there_are_negative_similarities() -> None:
-    for low in (0.2, -0.3):
-        matrix = np.full((4, 4), low)
+    for low in (0.02, -0.3):
+        matrix = np.full((4, 4), 0.2)
+        matrix[0, 1] = matrix[1, 0] = low
         image = figures.similarity_map(matrix, NAMES[:4]).axes[0].images[0]
         assert np.allclose(image.to_rgba(np.array([0.0]))[0, :3], 1.0, atol=0.04)
+
+
+def test_similarities_that_are_near_each_other_are_told_apart_by_colour() -> None:
+    matrix = np.full((4, 4), 0.96)
+    matrix[0, 1] = matrix[1, 0] = 0.99
+    image = figures.similarity_map(matrix, NAMES[:4]).axes[0].images[0]
+    assert np.abs(np.diff(image.to_rgba(np.array([0.96, 0.99])), axis=0)).max() > 0.3
 
 
 def test_the_diagonal_and_unknown_pairs_have_no_number_and_no_colour() -> None:

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from mtlbench.geometry import combined, files, tabulated
 from mtlbench.geometry.analysis import studies
 from mtlbench.geometry.contents import Part, Report, Section
 from mtlbench.geometry.drawn import Options
-from mtlbench.geometry.files import as_csv, write
+from mtlbench.geometry.files import as_csv, markdown, write
 from mtlbench.geometry.loading import load
+from mtlbench.geometry.page import Image, page
 from mtlbench.geometry.report import analyse
 from mtlbench.record.reading import cells
 from mtlbench.record.runs import Run, collect
@@ -158,13 +160,13 @@ def test_a_gain_is_the_mean_over_seeds_less_that_of_single_task_training(report:
 
 
 def test_quality_that_follows_similarity_is_seen_at_equal_step_and_equal_loss(tmp_path: Path) -> None:
-    for place, affinity in enumerate((0.2, 0.4, 0.6, 0.8, 1.0), 1):
+    for place, common in enumerate((0.2, 0.4, 0.6, 0.8, 1.0), 1):
         run(
             tmp_path,
             0,
-            quality=30 + 10 * affinity,
+            quality=30 + 10 * common,
             words=f"protocol.optimizer.lr=0.0{place}",
-            recorded=trajectory(place, affinity=affinity, steps=(0, 20, 40)),
+            recorded=trajectory(place, common=common, steps=(0, 20, 40)),
         )
     (section,) = analyse(runs(tmp_path), SHORT).sections
     assert len(section.settings) == 5
@@ -261,28 +263,28 @@ def test_parts_of_the_model_have_rows_and_maps_of_their_own(tmp_path: Path) -> N
 
 
 def test_every_link_of_the_page_and_the_summary_leads_to_a_file(written: Path) -> None:
-    page = (written / files.PAGE).read_text()
-    links = set(re.findall(r'href="([^"#:]+)"', page))
+    whole = (written / files.PAGE).read_text()
+    links = set(re.findall(r'href="([^"#:]+)"', whole))
     links |= set(re.findall(r"\]\(([^)#]+)\)", (written / files.SUMMARY).read_text()))
     assert len(links) > 20
     assert not [link for link in links if not (written / link).is_file()]
 
 
 def test_the_page_asks_for_nothing_and_lets_only_its_own_style_and_script_in(written: Path) -> None:
-    page = (written / files.PAGE).read_text()
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    whole = (written / files.PAGE).read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', whole)[1]
     for tag in ("style", "script"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", whole, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src &#x27;sha256-{digest}&#x27;" in policy or f"{tag}-src 'sha256-{digest}'" in policy
     assert "default-src" in policy
-    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
-    assert " style=" not in page
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', whole)
+    assert " style=" not in whole
 
 
 def test_the_figures_in_the_page_are_those_on_disk(written: Path, report: Report) -> None:
-    page = (written / files.PAGE).read_text()
-    images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    whole = (written / files.PAGE).read_text()
+    images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', whole)
     assert len(images) == len(report.sections[0].drawings())
     on_disk = {path.read_bytes() for path in (written / "figures").glob("*.svg")}
     assert {base64.b64decode(image) for image in images} == on_disk
@@ -294,11 +296,11 @@ def test_names_that_others_wrote_do_nothing_in_the_page(tmp_path: Path) -> None:
     objectives = (HOSTILE, *OBJECTIVES[1:])
     recorded = replace(trajectory(0, objectives=objectives), relations=(relation, label))
     run(tmp_path / "runs", 0, objectives=objectives, recorded=recorded)
-    write(analyse(runs(tmp_path / "runs"), SHORT), tmp_path / "report")
-    page = (tmp_path / "report" / files.PAGE).read_text()
-    assert "alert(1)" in page
-    assert "<script>alert" not in page
-    assert "<script>alert" not in (tmp_path / "report" / files.SUMMARY).read_text().replace("\\<", "")
+    report = analyse(runs(tmp_path / "runs"), SHORT)
+    whole = page(report, defaultdict(lambda: Image(b"", 4.0)))
+    assert "alert(1)" in whole
+    assert "<script>alert" not in whole
+    assert "<script>alert" not in markdown(report).replace("\\<", "")
 
 
 def test_tables_as_csv_have_full_precision_and_no_formulas() -> None:
