@@ -324,13 +324,17 @@ def _each(shown: Shown) -> str:
 
 
 def _proximity(shown: Shown, name: str, tree: Array, rivals: dict[str, Array]) -> Panel:
-    given = {"similarity": None, **{f"given {rival}".replace("_", " "): side for rival, side in rivals.items()}}
-    shades = [NUMBERS["all"], *(Look(color, marker, "--") for color, marker in zip(PALETTE, "s^DvPX", strict=True))]
+    shades = dict(zip(rivals, itertools.cycle(PALETTE), strict=False))
+    given: dict[str, tuple[Array | None, Look]] = {"similarity": (None, NUMBERS["all"])}
+    given |= {f"given {rival}": (side, Look(shades[rival], "s", "--")) for rival, side in rivals.items()}
     curves = []
-    for (label, held), look in zip(given.items(), itertools.cycle(shades), strict=False):
+    for label, (held, look) in given.items():
         rows = [[_correlation(run, step, shown, tree, held) for step in run.steps.tolist()] for run in shown.runs]
-        curves.append(Curve(label, *over_seeds(np.array(rows), look)))
-    levels = {f"{rival} alone".replace("_", " "): _alone(side, tree) for rival, side in rivals.items()}
+        curves.append(Curve(label.replace("_", " "), *over_seeds(np.array(rows), look)))
+    levels = {
+        f"{rival} alone".replace("_", " "): (_alone(side, tree), Look(shades[rival], "", ":", 1.6))
+        for rival, side in rivals.items()
+    }
     return Panel(f"against {name}".replace("_", " "), curves, "Mantel r", levels)
 
 

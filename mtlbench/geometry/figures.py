@@ -21,7 +21,6 @@ from mtlbench.rendering.drawing import (
     LIGHT,
     PALE,
     PALETTE,
-    Dashes,
     Key,
     Look,
     few_ticks,
@@ -170,8 +169,8 @@ class Panel:
     curves: Sequence[Curve]
     quantity: str = ""
     """For the y axis."""
-    levels: Mapping[str, float] = field(default_factory=dict)
-    """Lines across the whole panel, with what they are."""
+    levels: Mapping[str, tuple[float, Look]] = field(default_factory=dict)
+    """Lines across the whole panel, by what they are."""
 
 
 @styled()
@@ -191,11 +190,10 @@ def over_steps(steps: Array, shown: Sequence[Panel], about: Sequence[str] = (), 
         for curve in panel.curves:
             _curve(axes, steps, curve)
             keys.setdefault(curve.label, Key(curve.label, curve.look))
-        dashes: list[Dashes] = [":", "-.", "--"]
-        for (name, level), style in zip(panel.levels.items(), itertools.cycle(dashes), strict=False):
+        for name, (level, look) in panel.levels.items():
             if math.isfinite(level):
-                axes.axhline(level, color=GREY, linewidth=1.1, linestyle=style, zorder=2)
-                keys.setdefault(name, Key(name, Look(GREY, "", style, 1.1)))
+                axes.axhline(level, color=look.color, linewidth=look.width, linestyle=look.dashes, zorder=2)
+                keys.setdefault(name, Key(name, look))
         axes.set_title(wrapped(panel.title, 46), loc="left")
         axes.set_xlabel("step")
         axes.set_ylabel(panel.quantity)

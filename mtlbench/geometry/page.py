@@ -128,13 +128,13 @@ def _table(section: Section, table: Table) -> str:
     head = "".join(_heading(column) for column in table.columns)
     rows = "\n".join(_row(table, row) for row in table.rows)
     notes = _items(note.text for note in table.notes)
-    return f"""<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.title)}"><table>
+    return f"""<p class="files">{_text(table.title)}: {_csv_link(section, table)}</p>
+<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.title)}"><table>
 <thead><tr><th scope="col">{_text(table.rows_are)}</th><th scope="col" title="seeds">n</th>{head}</tr></thead>
 <tbody class="method">
 {rows}
 </tbody></table></div>
 {f'<ul class="tabled">{notes}</ul>' if notes else ""}
-<p class="files">{_text(table.title)}: {_csv_link(section, table)}</p>
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mtlbench.errors import UsageError
-from mtlbench.geometry import conflicts, drawn, outcome, tabulated
+from mtlbench.geometry import conflicts, drawn, followed, outcome, tabulated
 from mtlbench.geometry.analysis import RECORDING, Seeds, Study, studies
 from mtlbench.geometry.contents import Part, Report, Section, Setting
 from mtlbench.geometry.corrections import corrections
@@ -102,7 +102,7 @@ def _shape(run: Trajectory) -> tuple[object, ...]:
 
 def _setting(shown: Shown, columns: dict[str, Column]) -> tuple[Setting, dict[str, Value]]:
     done = corrections(shown.runs)
-    near = tabulated.near(shown)
+    near = followed.near(shown)
     parts = [
         Part(
             "Which objectives have similar gradients",
@@ -120,7 +120,7 @@ def _setting(shown: Shown, columns: dict[str, Column]) -> tuple[Setting, dict[st
             "What similarity follows",
             near.findings if near else ("The task tells no relation of its objectives, such as a family tree.",),
             tuple(drawn.proximity_over_steps(shown)) if near else (),
-            (near.table,) if near else (),
+            near.tables if near else (),
         ),
         Part(
             "Conflicts, and what the method did about them",
@@ -129,7 +129,7 @@ def _setting(shown: Shown, columns: dict[str, Column]) -> tuple[Setting, dict[st
             (tabulated.conflict_table(shown, done),),
         ),
     ]
-    return Setting(shown.slug, shown.title, tuple(parts)), tabulated.key_numbers(shown, near, columns)
+    return Setting(shown.slug, shown.title, tuple(parts)), followed.key_numbers(shown, near, columns)
 
 
 def _missing(study: Study) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from mtlbench.cli import main as cli
 from mtlbench.cli.analyze import chosen
 from mtlbench.errors import UsageError
-from mtlbench.geometry import tabulated
+from mtlbench.geometry import followed
 from tests.geometry.synthetic_runs import OBJECTIVES, run, trajectory
 
 
@@ -94,7 +94,7 @@ def test_a_file_is_no_folder_for_a_report(results: Path, tmp_path: Path, capsys:
 def test_the_command_shows_key_numbers_and_writes_a_report_of_the_seeds(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tabulated, "PERMUTATIONS", 99)
+    monkeypatch.setattr(followed, "PERMUTATIONS", 99)
     assert analyze(str(results), "--step", "last", "--out", str(tmp_path / "out")) == 0
     output = capsys.readouterr().out
     assert "gradvac" in output

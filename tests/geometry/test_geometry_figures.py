@@ -101,7 +101,7 @@ def test_a_curve_is_drawn_through_its_values_and_banded_only_where_an_interval_i
     steps = np.array([0.0, 10.0, 20.0, 40.0])
     values, low = np.array([0.1, 0.2, np.nan, 0.4]), np.array([0.0, np.nan, np.nan, 0.3])
     curve = Curve("one", values, Look("#0072B2"), low, low + 0.2)
-    figure = figures.over_steps(steps, [Panel("frame", [curve], "cosine", {"alone": 0.7})])
+    figure = figures.over_steps(steps, [Panel("frame", [curve], "cosine", {"alone": (0.7, Look("#707070", "", ":"))})])
     axes = figure.axes[0]
     (line,) = [line for line in axes.lines if len(line.get_xdata()) == 4]
     assert np.array_equal(line.get_ydata(), values, equal_nan=True)

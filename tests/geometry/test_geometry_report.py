@@ -16,7 +16,7 @@ import pytest
 from synthetic_runs import FAMILIES, OBJECTIVES, relations, run, trajectory
 
 from mtlbench.errors import UsageError
-from mtlbench.geometry import combined, files, tabulated
+from mtlbench.geometry import combined, files, followed, tabulated
 from mtlbench.geometry.analysis import studies
 from mtlbench.geometry.contents import Part, Report, Section
 from mtlbench.geometry.drawn import Options
@@ -36,7 +36,7 @@ SHORT = Options(steps=("last",))
 @pytest.fixture(autouse=True, scope="module")
 def few_permutations() -> Iterable[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tabulated, "PERMUTATIONS", 199)
+        patch.setattr(followed, "PERMUTATIONS", 199)
         yield
 
 
@@ -88,7 +88,8 @@ def test_seeds_of_one_setting_are_one_row_with_the_mean_over_them(report: Report
 
 
 def test_no_answer_on_proximity_stands_without_its_controls(report: Report) -> None:
-    (table,) = part(report.sections[0], "What similarity follows").tables
+    table, rivals = part(report.sections[0], "What similarity follows").tables
+    assert "Mantel r.overlap" in rivals.rows[-1].values
     by_label = {row.label: row.values for row in table.rows}
     asked = [key for key in by_label["mean over training"] if key in ("Mantel r.tree", "adjusted Rand index.family")]
     assert len(asked) == 2
@@ -119,7 +120,7 @@ def test_how_much_of_an_aligned_plot_is_shared_noise_is_said(report: Report, res
     of = [load(r.path.parent).trajectory for r in runs(results) if (r.path.parent / GEOMETRY).exists()]
     aligned, apart = (combined.mean(of, "all", kind).values[-1] for kind in ("aligned", "unaligned"))
     text = " ".join(part(report.sections[0], "while the model trains").findings)
-    assert f"{1 - apart / aligned:.0%} of a plot of aligned cosines is noise" in text
+    assert f"{apart / aligned:.0%} of it is left; the rest is noise that the examples share" in text
     drawings = {d.name: d.caption for d in report.sections[0].drawings()}
     assert "contains the noise that aligned examples share" in drawings["gradvac-aligned-last"]
 
@@ -251,7 +252,7 @@ def test_steps_are_the_nearest_snapshots_and_those_beyond_training_are_refused(t
 def test_parts_of_the_model_have_rows_and_maps_of_their_own(tmp_path: Path) -> None:
     run(tmp_path, 0)
     (section,) = analyse(runs(tmp_path), replace(SHORT, granularity="enc_dec", kind="unaligned")).sections
-    (table,) = part(section, "What similarity follows").tables
+    table, _ = part(section, "What similarity follows").tables
     labels = [row.label for row in table.rows]
     assert {"encoder: mean over training", "decoder: mean over training"} <= {*labels}
     names = [d.name for d in section.drawings()]
