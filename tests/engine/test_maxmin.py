@@ -77,6 +77,14 @@ def test_opposite_gradients_stop_where_neither_loses():
     assert d == pytest.approx([0.5, 1], abs=1e-12)
 
 
+def test_a_gradient_takes_the_place_of_another_that_it_depends_on():
+    # In one dimension, 1 and 2 around -1: where d < 0 the longer gradient loses most, and where d > 0 the shorter gains
+    # least, so that at d = 0 one takes the place of the other. The ball of radius 3 ends at 2.
+    d, y, _ = solve(np.array([[1.0], [2.0]]), np.array([-1.0]), 3.0)
+    assert d == pytest.approx([2], rel=1e-12)
+    assert y == pytest.approx([3, 0], abs=1e-12)
+
+
 def test_a_zero_gradient_gains_nothing_and_the_others_lose_nothing():
     rows = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
     d, y, _ = solve(rows, np.array([-1.0, 2.0]), 5.0)

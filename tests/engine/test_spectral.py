@@ -50,3 +50,7 @@ def test_zero_rows_have_nothing_and_opposite_ones_cancel():
     assert equal_cosines(cosines) == pytest.approx(np.array([[1, 0, 1], [0, 0, 0]]), abs=1e-15)
     assert equal_projections(cosines, norms) == pytest.approx(np.array([[1 / 3, 0, 1 / 4], [0, 0, 0]]), abs=1e-12)
     assert not equal_cosines(np.zeros((2, 3, 3))).any()
+    pairs = np.random.default_rng(2).standard_normal((20, 3, 9))
+    pairs = np.concatenate([pairs, -pairs], 1)
+    cosines, _ = unit_rows(pairs @ pairs.transpose(0, 2, 1))
+    assert not equal_cosines(cosines).any()

@@ -353,6 +353,15 @@ def test_pcd_remembers_lengths_with_the_correction_for_a_start_at_zero():
     assert weights @ grown == pytest.approx(np.array([1, 0.5 * length]) / math.hypot(1, 0.5 * length), rel=1e-12)
 
 
+def test_pcd_does_not_take_an_objective_that_came_later_for_a_shorter_gradient():
+    # After steps {1} and {1, 2} of unit gradients both averages are 1: of 3/4 over 1 - 1/4 and of 1/2 over 1 - 1/2.
+    method = mtlbench.method("pcd", beta=0.5, eps=0.0, tau=0.5)
+    method.begin(2, 1)
+    method.weights(torch.ones(1, 1, dtype=torch.float64), present=[0])
+    weights = method.weights(torch.eye(2, dtype=torch.float64)).numpy()
+    assert weights == pytest.approx(np.array([1, 0.5]) / math.hypot(1, 0.5), rel=1e-12)
+
+
 def test_pcd_without_its_primary_objective_is_the_plain_sum_and_learns_lengths():
     method = mtlbench.method("pcd", eps=0.0)
     method.begin(3, 1)
