@@ -101,7 +101,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     table.add_argument("--allow-mixed", action="store_true", help="mark what must not be mixed, instead of refusing it")
     _plugin(table)
 
-    analyze = add("analyze", "report how similar the objectives' gradients are along training, and what that follows")
+    analyze = add("analyze", "report how similar objectives' gradients are while a model trains")
     analyze.add_argument("runs", nargs="*", metavar="RUN", help="a cell's folder, a results folder, or key=value")
     analyze.add_argument("--out", metavar="DIR", help="where the report goes (default: analysis)")
     analyze.add_argument(
