@@ -15,7 +15,7 @@ EXAMPLES = {
   mtlbench list                                 what there is
   mtlbench show gradvac                         parameters, formula, conventions
   mtlbench table task=multimnist                the leaderboard of what has run
-  mtlbench analyze task=nmt/families            how similar gradients are, and why
+  mtlbench analyze task=nmt/families            how similar gradients are
 
 `mtlbench COMMAND --help` teaches a command by example.""",
     "run": """\
