@@ -36,7 +36,10 @@ class ForkedWorker:
         child_in, parent_out = os.pipe()
         parent_in, child_out = os.pipe()
         sys.stdout.flush()
+        # In the middle of a fork Python would take up a Ctrl-C in a hook whose exceptions are ignored; `Popen` has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.pid = os.fork()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if not self.pid:
             os.setsid()
             for source, target in ((child_in, 0), (child_out, 1), (stderr, 2)):
