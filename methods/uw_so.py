@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import Gt
 from torch import Tensor
 
@@ -38,5 +39,5 @@ class SoftOptimalUncertaintyWeighting(mtlbench.LossWeighting):
     def scalarize(self, losses: Tensor) -> Tensor:
         """The losses with the weights that follow from them."""
         self.require_positive(losses)
-        weights = (losses.detach().double().reciprocal() / self.temperature).softmax(0)
+        weights = (losses.detach().to("cpu", torch.float64).reciprocal() / self.temperature).softmax(0)
         return (weights.to(losses) * losses).sum()
