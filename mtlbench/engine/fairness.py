@@ -32,6 +32,9 @@ CONVERGED = 1e-10
 SOLVED = 1e-6
 """The relative difference of the two sides up to which an equation counts as solved."""
 ROUNDING = 1e-13
+SMALL_STEP = 0.05
+"""Relative changes of a up to which the curvature changes by less than a factor of two for q up to 11, so that a step
+of Newton's method lowers F: not tried, since rounding would decide."""
 STEPS = 200
 
 
@@ -112,11 +115,12 @@ def _step(c: Array, b: Array, q: float, a: Array, right: Array, gap: Array) -> A
     slope = np.einsum("gk,gk->g", gap, toward)  # of F, not positive
     length = np.minimum(1.0, 0.9 / np.maximum(-toward.min(-1), 0.9))
     length = np.minimum(length, 9.0 / np.maximum(toward.max(-1), 9.0))
+    large = np.abs(toward).max(-1) > SMALL_STEP
     for _ in range(30):
         new = a * (1 + length[:, None] * toward)
         # The slope at the new point tells whether F went down without a difference of two large numbers.
         there = np.einsum("gk,gk->g", toward * a, np.einsum("gij,gj->gi", c, new) - b * new**-q)
-        over = there > -0.5 * slope
+        over = large & (there > -0.5 * slope)
         if not over.any():
             break
         length = np.where(over, length / 2, length)
