@@ -1,4 +1,4 @@
-"""Names to methods and tasks: built-in by file name, plug-in files, installed packages; nothing is imported early."""
+"""Names to methods, tasks and strategies of sampling: built-in by file name, plug-in files, installed packages; nothing is imported early."""
 
 from __future__ import annotations
 
@@ -52,14 +52,19 @@ class Registry:
     """The names of one kind of thing, found lazily.
 
     Args:
-        kind: `method` or `task`.
-        package: the package whose files or folders are the built-in entries; it is also the name of the
-            entry-point group through which installed packages add theirs.
+        kind: `method`, `task` or `sampling`.
+        package: the package whose files or folders are the built-in entries.
+        group: of entry points, through which installed packages add theirs; called like the package by default.
+        libraries: others whose things are entries too, called `LIBRARY.NAME`. The package's module `_LIBRARY` makes the
+            class of one, with `adapted(NAME)`, when it is loaded; none is listed, since that would import the library.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, libraries: tuple[str, ...] = (), group: str = "") -> None:
         self.kind = kind
+        self.plural = kind if kind == "sampling" else f"{kind}s"
+        self.group = group or package
         self.package = package
+        self.libraries = libraries
         self._entries: dict[str, Registered] | None = None
 
     def entries(self) -> dict[str, Registered]:
@@ -68,7 +73,7 @@ class Registry:
             self._entries = {}
             for entry in self._built_in():
                 self._entries[entry.name] = entry
-            for point in importlib.metadata.entry_points(group=self.package):
+            for point in importlib.metadata.entry_points(group=self.group):
                 self._add_entry_point(point)
         return self._entries
 
@@ -76,11 +81,17 @@ class Registry:
         """The names that can be used, sorted."""
         return sorted(name for name, entry in self.entries().items() if not entry.error)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is an entry called `name`, or a library that may have one."""
+        return name in self.entries() or self._library(name) is not None
+
     def entry(self, name: str) -> Registered:
         """The entry called `name`; raises `UsageError` with the nearest name if there is none."""
         entries = self.entries()
+        if name not in entries and (library := self._library(name)):
+            entries[name] = self._adapted(library, name)
         if name not in entries:
-            raise unknown(self.kind, name, self.names(), f"`mtlbench list {self.kind}s` describes them.")
+            raise unknown(self.kind, name, self.names(), f"`mtlbench list {self.plural}` describes them.")
         return entries[name]
 
     def load(self, name: str) -> type:
@@ -130,6 +141,19 @@ class Registry:
             )
         summary = first_sentence(inspect.getdoc(module) or inspect.getdoc(cls) or "")
         entries[name] = Registered(name, origin, summary, paper, cls=cls, protocols=protocols, role=role)
+
+    def _library(self, name: str) -> str | None:
+        """The library that `LIBRARY.NAME` speaks of, if it is one of ours."""
+        library, dot, own = name.partition(".")
+        return library if dot and own and library in self.libraries else None
+
+    def _adapted(self, library: str, name: str) -> Registered:
+        """The entry of what a library has under a name; raises `UsageError` if it has nothing, or is not there."""
+        with _imported():
+            adapter = importlib.import_module(f"{self.package}._{library}")
+        cls: type = adapter.adapted(name.partition(".")[2])
+        cls.name = name  # type: ignore[attr-defined]
+        return Registered(name, _origin(cls), first_sentence(inspect.getdoc(cls) or ""), cls=cls)
 
     def _built_in(self) -> Iterable[Registered]:
         spec = importlib.util.find_spec(self.package)
@@ -182,8 +206,9 @@ class Registry:
                 entry.error = f"{point.value} registers no {self.kind} called {point.name!r}"
 
 
-methods = Registry("method", "mtlbench.methods")
+methods = Registry("method", "mtlbench.methods", ("torchjd",))
 tasks = Registry("task", "mtlbench.tasks")
+samplings = Registry("sampling", "mtlbench.tasks._sampling", group="mtlbench.sampling")
 
 broken_plugins: dict[str, str] = {}
 """Plug-in files that could not be loaded, with the reason; `mtlbench list` names them."""
@@ -192,7 +217,7 @@ _loaded_plugins: set[Path] = set()
 
 
 def load_plugin(file: str | Path) -> None:
-    """Run a plug-in file, which registers its methods and tasks.
+    """Run a plug-in file, which registers what it has.
 
     A file that fails is kept in `broken_plugins` and raises `UsageError`; nothing else is affected.
     """
@@ -202,7 +227,7 @@ def load_plugin(file: str | Path) -> None:
     try:
         if not path.is_file():
             raise UsageError("there is no such file")
-        before = {registry: set(registry.entries()) for registry in (methods, tasks)}
+        before = {registry: set(registry.entries()) for registry in (methods, tasks, samplings)}
         name = f"mtlbench_plugin_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:

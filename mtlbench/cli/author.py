@@ -51,7 +51,7 @@ def _named(name: str) -> tuple[list[str], list[str]]:
         if not (methods or tasks):
             raise UsageError(f"{name} registers no method and no task.")
         return methods, tasks
-    methods = [name] if name in registry.methods.entries() else []
+    methods = [name] if registry.methods.knows(name) else []
     tasks = [name] if name.partition("/")[0] in registry.tasks.entries() else []
     if not (methods or tasks):
         raise unknown("method or task", name, [*registry.methods.names(), *registry.tasks.names()])

@@ -23,6 +23,8 @@ def list_names(options: argparse.Namespace) -> int:
         for name, entry in sorted(names.entries().items()):
             reason = f"[red]broken[/]: {safe(entry.error)} ({safe(entry.origin)})"
             grid.add_row(f"  [bold]{safe(name)}[/]", reason if entry.error else safe(entry.summary))
+        for library in names.libraries:
+            grid.add_row(f"  [bold]{library}.NAME[/]", f"what {library} has under this name, where it is installed")
         console.print(f"{names.kind}s", style="bold underline")
         console.print(grid, highlight=False)
     for file, reason in broken.items():
@@ -34,7 +36,7 @@ def show(options: argparse.Namespace) -> int:
     """Describe a method, a task, or one variant of a task."""
     plugins.load(options.plugin)
     name, _, variant = options.name.partition("/")
-    is_method, is_task = name in registry.methods.entries() and not variant, name in registry.tasks.entries()
+    is_method, is_task = registry.methods.knows(name) and not variant, name in registry.tasks.entries()
     if not (is_method or is_task):
         raise unknown("method or task", options.name, [*registry.methods.names(), *registry.tasks.names()])
     from mtlbench.cli.describe import describe_method, describe_task

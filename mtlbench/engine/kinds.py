@@ -38,6 +38,8 @@ class Method(nn.Module, ABC):
     """The buffers whose first axis is the group, so that state is kept where groups come or go during training."""
     added_later: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that joined when cells had been run without them: identities leave them out at their default."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Installed packages on whose version its numbers depend, for the record."""
 
     steps_per_epoch: int = 0
     """How many steps an epoch has, which the runner says; in a loop of your own, set it. 0 where nobody has."""

@@ -21,7 +21,7 @@ from mtlbench.cells.recording import Recording
 from mtlbench.errors import Diverged, UsageError
 from mtlbench.record.schema import CHECKPOINT, CellInfo, Cost, Evaluation, Provenance, Record, Scores, Status
 from mtlbench.record.trajectory import GEOMETRY
-from mtlbench.running import precision, provenance, scored
+from mtlbench.running import precision, provenance, sampled, scored
 from mtlbench.running.checkpoint import Checkpoint, Log, Unusable
 from mtlbench.running.clock import Block, Clock, Interrupted, TimeLimit, synchronize
 from mtlbench.running.declared import TaskInfo
@@ -136,7 +136,7 @@ class _Run:
         self.parts = self._built()
         self.info = TaskInfo.of(self.task)
         self.course = Course(protocol, self.info, tuple(self.task.extra_splits), self.task.steps_per_epoch)
-        self.origin = Origin.of(type(self.method), device, self.task.packages)
+        self.origin = Origin.of(type(self.method), device, (*self.task.packages, *self.method.packages))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision, self.task.data_digest)
@@ -151,12 +151,13 @@ class _Run:
         model = self.task.model().to(self.device)
         method = building.method(self.cell.method, **self.cell.parameters)
         self.method = method.seed(stream(self.cell.seed, "method"))
+        self.sampler = sampled.sampler(self.cell, self.task)
         return trainees(self.cell, self.task, model, method)
 
     def _resumed(self, warn: Callable[[str], None]) -> Log:
         """The log from which the cell goes on, its parts being there too; an empty one where it begins."""
         try:
-            content = self.checkpoint.resume(self.parts, self.course, self.device)
+            content = self.checkpoint.resume(self.parts, self.course, self.device, self.sampler)
         except Unusable as error:
             warn(str(error))
             self.parts = self._built()  # loading may have come half-way
@@ -219,6 +220,7 @@ class _Run:
         log = self.log
         self.costs.note_memory()
         blocks = sorted(log.block_seconds)
+        told = {**self.method.report(), **(self.sampler.report() if self.sampler else {})}
         return Record(
             id=self.cell.id,
             status=status,
@@ -247,12 +249,14 @@ class _Run:
                 precision=self.precision,
             ),
             last_layer=tuple(self.parts[0].backward.last_layer),
-            diagnostics={k: v for k, v in self.method.report().items() if math.isfinite(v)},
+            diagnostics={k: v for k, v in told.items() if math.isfinite(v)},
         )
 
     def _train_epoch(self, epoch: int, clock: Clock, checkpoint_steps: int | None, watching: Observers) -> None:
         """The steps of an epoch that are still to do; raises `Interrupted` or `TimeLimit` if the clock says so."""
         log, per_epoch = self.log, self.task.steps_per_epoch
+        if self.sampler:
+            self.sampler.enter(epoch)
         steps = step_batches(self.task, self.parts, epoch, stream(self.cell.seed, "data", epoch))
         clock.start()
         for batches in itertools.islice(steps, log.step - epoch * per_epoch, None):
@@ -292,6 +296,8 @@ class _Run:
                 log.loss_sums[k] += loss
                 log.loss_counts[k] += 1
             found.update(losses)
+        if self.sampler:
+            self.sampler.observe(found)
         log.step += 1
         return found
 
@@ -368,6 +374,7 @@ class _Run:
 
     def _save(self) -> None:
         self.log.trace = self.recorder.window() if self.recorder else None
+        self.log.sampling = self.sampler.state_dict() if self.sampler else None
         self.checkpoint.save(self.parts, self.log, self.origin)
 
 
