@@ -5,9 +5,11 @@ and of length sqrt(s_min), the smallest singular value of the Jacobian; the upda
 gradients are `B 1`. Heads are trained by their own loss. For orthogonal gradients the update is `min_k |g_k|` times the
 sum of the unit gradients.
 
-Directions in which the gradients do not differ are left out: eigenvalues below K 2^-52 of the largest count as 0, as in
-TorchJD, and s_min is the smallest of the others. A gradient shorter than some 1e-7 of the longest thus counts as zero,
-and the update's length jumps where an eigenvalue crosses that line.
+Directions in which the gradients do not differ are left out: eigenvalues below `K precision` of the largest count as 0,
+and s_min is the smallest of the others. A gradient shorter than some 1e-7 of the longest thus counts as zero, and the
+update's length jumps where an eigenvalue crosses that line. TorchJD takes the precision of the Gramian's dtype, 1.2e-7
+for float32; here a Gramian arrives in float64, however precise the sums in it are. So where objectives of a float32
+model can have the same gradient, set `precision=1e-7`: s_min is rounding error otherwise.
 
 Convention: the SUM, as in the authors' code; `reduction=mean` is TorchJD's default. `scale` is the length of the
 balanced rows: the square root of the smallest eigenvalue (the paper), of the median (the lower of two, as in TorchJD)
@@ -18,10 +20,11 @@ Source: Senushkin et al., Algorithm 1.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 import mtlbench
@@ -34,20 +37,25 @@ class AlignedMTL(mtlbench.GramianWeighting):
     Args:
         scale: what the length of the balanced gradients is taken from.
         reduction: whether the balanced gradients are added up or averaged.
+        precision: how precise eigenvalues are, relative to the largest and for each objective.
     """
 
     def __init__(
-        self, scale: Literal["min", "median", "rmse"] = "min", reduction: Literal["sum", "mean"] = "sum"
+        self,
+        scale: Literal["min", "median", "rmse"] = "min",
+        reduction: Literal["sum", "mean"] = "sum",
+        precision: Annotated[float, Interval(gt=0, lt=1)] = 2.3e-16,
     ) -> None:
         super().__init__()
         self.scale = scale
         self.reduction = reduction
+        self.precision = precision
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """One small eigenvalue problem for each group."""
         values, vectors = np.linalg.eigh(gramian.numpy())
         objectives = values.shape[-1]
-        kept = values > values[:, -1:] * objectives * np.finfo(np.float64).eps
+        kept = values > values[:, -1:] * objectives * self.precision
         rank = kept.sum(-1)
         balance = self._scale(values, kept, rank)
         root = np.divide(balance[:, None], values, out=np.zeros_like(values), where=kept) ** 0.5

@@ -303,6 +303,13 @@ def test_aligned_mtl_keeps_the_eigenvalues_that_are_not_zero():
     check("aligned_mtl", [[1, 0], [1, 0], [0, 1]], [math.sqrt(0.5), math.sqrt(0.5), 1], [math.sqrt(2), 1])
 
 
+def test_aligned_mtl_takes_rounding_of_float32_for_a_direction_unless_it_is_told():
+    # x twice, up to 1e-6 in a second direction: the smallest eigenvalue is that of the difference, or none.
+    rows = [[1, 0], [1, 1e-6]]
+    assert np.linalg.norm(answer("aligned_mtl", rows)[1]) < 1e-5
+    check("aligned_mtl", rows, [1, 1], None, 1e-5, precision=1e-7)
+
+
 # --- PCD --------------------------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,20 @@ def test_no_loss_goes_up_under_methods_that_promise_it(name, hazard):
         assert (rows @ (w @ rows) >= -1e-9 * norms * (np.abs(w) * norms).sum()).all()
 
 
+@EVERY
+def test_gramians_that_rounding_to_float32_makes_indefinite_do_no_harm(name):
+    """Eight gradients in four dimensions, whose Gramian has eigenvalues of -1e-7."""
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        rows = rng.standard_normal((8, 4)).astype(np.float32)
+        weights = mtlbench.method(name).weights(torch.from_numpy(rows @ rows.T).double()).numpy()
+        assert np.isfinite(weights).all()
+        norms, d = np.linalg.norm(rows, axis=1), weights @ rows
+        assert np.linalg.norm(d) <= 2 * norms.sum()
+        if name in ("upgrad", "dualproj"):
+            assert (rows @ d >= -1e-3 * norms * norms.mean()).all()
+
+
 @pytest.mark.parametrize("name", ["upgrad", "dualproj"])
 def test_gradients_that_agree_are_averaged(name):
     rows = np.abs(rows_of())
