@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mtlbench.catalogue.protocol import Protocol
     from mtlbench.catalogue.registry import register_method, register_task
     from mtlbench.catalogue.relation import Relation
+    from mtlbench.catalogue.sampling import Sampling, Supply, register_sampling
     from mtlbench.catalogue.search import Choice, Range
     from mtlbench.catalogue.task import Estimate, Metric, Objective, Probes, Task
     from mtlbench.engine.backward import Backward
@@ -46,12 +47,15 @@ _HOME = {
     "Range": "catalogue.search",
     "Record": "record.schema",
     "Relation": "catalogue.relation",
+    "Sampling": "catalogue.sampling",
+    "Supply": "catalogue.sampling",
     "Task": "catalogue.task",
     "UsageError": "errors",
     "leaderboards": "tables.making",
     "method": "catalogue.building",
     "records": "record.reading",
     "register_method": "catalogue.registry",
+    "register_sampling": "catalogue.sampling",
     "register_task": "catalogue.registry",
     "run": "running.launch",
     "run_grid": "running.launch",
@@ -74,12 +78,15 @@ __all__ = [
     "Range",
     "Record",
     "Relation",
+    "Sampling",
+    "Supply",
     "Task",
     "UsageError",
     "leaderboards",
     "method",
     "records",
     "register_method",
+    "register_sampling",
     "register_task",
     "run",
     "run_grid",

@@ -1,4 +1,4 @@
-"""Methods and task classes by name, checked."""
+"""Methods, strategies of sampling and task classes by name, checked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mtlbench.catalogue import registry
 
 if TYPE_CHECKING:
+    from mtlbench.catalogue.sampling import Sampling
     from mtlbench.catalogue.task import Task
     from mtlbench.engine.kinds import Method
 
@@ -21,6 +22,14 @@ def method(name: str, **parameters: Any) -> Method:
 
     cls = registry.methods.load(name)
     return cast("Method", cls(**validated(name, cls, parameters)))
+
+
+def sampling(name: str, **parameters: Any) -> Sampling:
+    """Build the strategy called `name`; raises `UsageError` as `method` does."""
+    from mtlbench.catalogue.signature import validated
+
+    cls = registry.samplings.load(name)
+    return cast("Sampling", cls(**validated(name, cls, parameters, "sampling")))
 
 
 def task_class(name: str) -> type[Task]:

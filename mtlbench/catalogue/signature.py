@@ -46,10 +46,11 @@ def parameters(cls: type) -> dict[str, Parameter]:
     return found
 
 
-def validated(name: str, cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def validated(name: str, cls: type, given: Mapping[str, Any], word: str = "method") -> dict[str, Any]:
     """All hyper-parameters of `cls`, `given` ones coerced to their declared type, the others at their default.
 
-    Strings are read as the declared type, so `1e-3` and `no` arrive as meant wherever they came from.
+    Strings are read as the declared type, so `1e-3` and `no` arrive as meant wherever they came from. `word` is what
+    parameters are typed behind: `method.KEY`.
 
     Raises:
         UsageError: an unknown or missing name, a wrong type, a value out of range.
@@ -67,7 +68,7 @@ def validated(name: str, cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, parameter in declared.items():
         if key not in given:
             if parameter.required:
-                raise UsageError(f"{name} needs method.{key}=...: {parameter.allowed}.")
+                raise UsageError(f"{name} needs {word}.{key}=...: {parameter.allowed}.")
             values[key] = parameter.default
             continue
         value = given[key]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mtlbench.catalogue.protocol import Protocol
     from mtlbench.catalogue.relation import Relation
+    from mtlbench.catalogue.sampling import Shares, Supply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,30 @@ class Task(ABC):
             f"protocol.single_task_budget=same_step is not allowed: the task {self.name!r} has no batches of one "
             "objective that are as large as a step (Task.batches_of). Choose same_share."
         )
+
+    def supply(self) -> Supply:
+        """What there is to share out among the objectives, for a strategy (`mtlbench run sampling=NAME`).
+
+        A task whose objectives have data of their own implements it, with `share_out`.
+
+        Raises:
+            UsageError: the task shares its steps out in one way only.
+        """
+        raise UsageError(
+            f"sampling= is not allowed: the task {self.name!r} shares its steps out in one way only (Task.supply)."
+        )
+
+    def share_out(self, shares: Shares | None) -> Shares:
+        """From the next call of `batches` on, share every step out like this; None for the way of the protocol.
+
+        Args:
+            shares: (K,), as `Sampling.shares` has them. An objective without a share is in no step.
+
+        Returns:
+            (K,) what the loss of each objective is multiplied with over its mean, such as K p_i; any where it has no
+            share.
+        """
+        raise NotImplementedError
 
     def present(self, batch: Any) -> Sequence[int]:
         """Which objectives `batch` holds; all of them unless a task samples objectives."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
+from mtlbench.cells import sampling
+from mtlbench.cells.sampling import Strategy
 from mtlbench.errors import UsageError, unknown
 
 EVERY = ("Method",)
@@ -20,6 +22,10 @@ GRADIENTS = ("GramianWeighting", "JacobianAggregator")
 
 def _text(value: Any) -> str:
     return str(value)
+
+
+def _nothing(value: Any) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,10 @@ class Axis:
     """The kinds of method that it means something to."""
     word: Callable[[Any], str] = _text
     """The value to type for a value that is not the default."""
+    inner: Callable[[Any], Mapping[str, str]] = _nothing
+    """The values to type for parameters of such a value: `KEY` of the word `AXIS.KEY` -> value."""
+    apart: bool = True
+    """Whether it means something to methods that train a model for each objective."""
     label: Callable[[Any], str] = _text
     """How a value that is not the default reads in a label."""
     always: bool = False
@@ -52,11 +62,17 @@ class Axis:
         """Whether cells of this method can differ in it."""
         from mtlbench.engine import kinds
 
+        if not self.apart and getattr(method, "separate_models", False):
+            return False
         return any(issubclass(method, getattr(kinds, kind)) for kind in self.kinds)
 
     def is_told(self, value: Any) -> bool:
         """Whether a cell's value must be said in words and labels."""
         return value is not None and value != self.default
+
+    def words(self, name: str, value: Any) -> dict[str, str]:
+        """The words to type for a value that is not the default, by key; `name` is the axis's."""
+        return {name: self.word(value), **{f"{name}.{key}": word for key, word in self.inner(value).items()}}
 
     def checked(self, value: Any) -> Any:
         """A value as a file holds it, as a cell holds it; raises `pydantic.ValidationError`."""
@@ -102,6 +118,19 @@ def _treated_word(treated: tuple[str, ...]) -> str:
     return treated[0] if len(treated) == 1 else f"[{','.join(treated)}]"
 
 
+def _typed(value: Any) -> str:
+    """A parameter as it is typed."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
+    return "none" if value is None else str(value).removesuffix(".0")
+
+
+def _strategy_label(strategy: Strategy) -> str:
+    """`sampling=unimax(repeats=4)`."""
+    changed = ", ".join(f"{key}={_typed(value)}" for key, value in strategy.changed.items())
+    return f"sampling={strategy.name}({changed})" if changed else f"sampling={strategy.name}"
+
+
 AXES: dict[str, Axis] = {
     "granularity": Axis(
         takes="whole_model|enc_dec|all_layer|all_matrix",
@@ -128,6 +157,17 @@ AXES: dict[str, Axis] = {
         word=_treated_word,
         label=lambda treated: f"treated={_treated_word(treated)}",
     ),
+    "sampling": Axis(
+        takes="NAME",
+        about="what share of a step each objective gets, for tasks whose objectives have data of their own; "
+        "`mtlbench list sampling`. sampling.KEY=VALUE is one of its parameters; `mtlbench show NAME`",
+        type=Strategy | None,
+        read=sampling.read,
+        apart=False,
+        word=lambda strategy: str(strategy.name),
+        inner=lambda strategy: {key: _typed(value) for key, value in strategy.changed.items()},
+        label=_strategy_label,
+    ),
 }
 """Key -> axis, in the order in which labels and commands tell them."""
 
@@ -152,9 +192,18 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_data(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The axes of a cell as identities and records hold them: lists for tuples, defaults left out unless `always`."""
+    """The axes of a cell as identities and records hold them: lists for tuples, mappings for strategies.
+
+    Defaults are left out unless `always`.
+    """
     found = {name: values.get(name) for name, axis in AXES.items() if axis.always or axis.is_told(values.get(name))}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    return {name: _plain(value) for name, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_data(data: Mapping[str, Any]) -> dict[str, Any]:

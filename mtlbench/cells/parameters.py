@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtlbench.catalogue.registry import methods
+from mtlbench.catalogue.registry import Registry, methods
 from mtlbench.catalogue.search import Space
 from mtlbench.errors import UsageError
 
@@ -18,17 +18,18 @@ def searchable(method: str) -> Space:
     return {name: p.search for name, p in parameters(methods.load(method)).items() if p.search is not None}
 
 
-def checked_parameters(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All hyper-parameters of a method as a cell holds them; raises `UsageError` for what it does not allow.
+def checked_parameters(method: str, given: Mapping[str, Any], names: Registry = methods) -> dict[str, Any]:
+    """All hyper-parameters of a method, or of what else is registered by name, as a cell holds them.
 
-    Those that the method added later are left out at their default, so that cells from before keep their identity.
+    Those that it added later are left out at their default, so that cells from before keep their identity. Raises
+    `UsageError` for what it does not allow.
     """
     from mtlbench.catalogue.signature import parameters, validated
 
-    cls = methods.load(method)
-    values = validated(method, cls, given)
+    cls = names.load(method)
+    values = validated(method, cls, given, names.kind)
     settings = {key: plain(value) for key, value in values.items()}
-    check_finite("method", settings)
+    check_finite(names.kind, settings)
     try:
         cls(**values)
     except UsageError:
@@ -52,26 +53,26 @@ def check_finite(key: str, value: Any) -> None:
         raise UsageError(f"{key}={value} is not allowed: it must be a finite number.")
 
 
-_defaults: dict[str, dict[str, Any]] = {}
+_defaults: dict[tuple[str, str], dict[str, Any]] = {}
 
 
-def default_parameters(method: str) -> dict[str, Any]:
-    """The default hyper-parameters of a method; none for one that is not installed here.
+def default_parameters(method: str, names: Registry = methods) -> dict[str, Any]:
+    """The default hyper-parameters of a method, or of what else has a name; none for one that is not installed here.
 
-    They are read from the method's file where it tells them, so that tables of records need not import torch.
+    They are read from its file where that tells them, so that tables of records need not import torch.
     """
-    if method not in _defaults:
-        entry = methods.entries().get(method)
+    if (key := (names.kind, method)) not in _defaults:
+        entry = names.entries().get(method)
         declared = entry.defaults if entry else {}
         if declared is None:
             from mtlbench.catalogue.signature import parameters
 
             try:
-                declared = {name: p.default for name, p in parameters(methods.load(method)).items() if not p.required}
+                declared = {name: p.default for name, p in parameters(names.load(method)).items() if not p.required}
             except UsageError:
                 declared = {}
-        _defaults[method] = {name: plain(default) for name, default in declared.items()}
-    return _defaults[method]
+        _defaults[key] = {name: plain(default) for name, default in declared.items()}
+    return _defaults[key]
 
 
 def plain(value: Any) -> Any:

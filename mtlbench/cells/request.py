@@ -17,6 +17,7 @@ from mtlbench.cells.axes import AXES, values_for
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.parameters import check_finite, checked_parameters
 from mtlbench.cells.recording import Recording
+from mtlbench.cells.sampling import count, require_shared_out, strategies
 from mtlbench.cells.words import LARGEST_GRID, PATH_KEYS, RESULTS, RUN_KEYS, read_words
 from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import path_of
@@ -106,6 +107,7 @@ def _expand(axes: Mapping[str, list[Any]], against: str | None) -> list[Cell]:
             for overrides in _product(protocol_axes):
                 variant_name, protocol = resolve(task, variant or None, protocol_name, overrides)
                 check_finite("protocol", protocol.model_dump())
+                require_shared_out(task, axes, protocol.trains)
                 if not protocol.trains:
                     _require_one(f"{task}/{variant_name}", protocol, chosen, axes)
                 settings = [cell for name in chosen for cell in _method_cells(name, method_axes, axes)]
@@ -157,8 +159,9 @@ def _check_size(chosen: Sequence[str], axes: Mapping[str, list[Any]]) -> None:
     for name in chosen:
         cls = methods.load(name)
         own = [f"method.{key}" for key in parameters(cls)]
-        own += [key for key, axis in AXES.items() if axis.means_something_to(cls)]
-        per_method += math.prod(each.get(key, 1) for key in own)
+        own += [key for key, axis in AXES.items() if key != "sampling" and axis.means_something_to(cls)]
+        shared_out = count(axes) if AXES["sampling"].means_something_to(cls) else 1
+        per_method += shared_out * math.prod(each.get(key, 1) for key in own)
     common = [key for key in each if key in ("task", "protocol", "seed") or key.startswith("protocol.")]
     _check_count(per_method * math.prod(each[key] for key in common))
 
@@ -192,6 +195,8 @@ def _method_cells(name: str, given: Mapping[str, list[Any]], axes: Mapping[str, 
     cls = methods.load(name)
     own = {key: values for key, values in given.items() if key in parameters(cls)}
     typed = {key: values for key, values in axes.items() if key in AXES}
+    if shared_out := strategies(axes):
+        typed["sampling"] = shared_out
     return [
         {"method": name, "parameters": settings, "axes": values_for(cls, values)}
         for settings in (checked_parameters(name, values) for values in _product(own))

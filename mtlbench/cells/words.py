@@ -45,7 +45,7 @@ _SIMPLEX = re.compile(r"simplex:(\d{1,9}):(\d{1,9})")
 
 def cell_keys() -> tuple[str, ...]:
     """The keys that make cells; KEY stands for any."""
-    return ("method", "method.KEY", "task", "protocol", "protocol.KEY", "seed", *AXES)
+    return ("method", "method.KEY", "task", "protocol", "protocol.KEY", "seed", *AXES, "sampling.KEY")
 
 
 def read_words(words: Sequence[str], keys: Iterable[str] | None = None) -> dict[str, list[Any]]:

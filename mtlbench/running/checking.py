@@ -20,6 +20,7 @@ from mtlbench.record.configuration import require_enough
 from mtlbench.running.declared import TaskInfo
 from mtlbench.running.predicting import require_predictions
 from mtlbench.running.recorder import drawn_probes
+from mtlbench.running.sampled import require_sharing
 from mtlbench.running.streams import process_of_a_cell
 from mtlbench.running.trainee import trainees
 
@@ -94,6 +95,7 @@ def _built(cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_roo
         if (found := built[key]) is None:
             return None
         trainees(cell, *found, building.method(cell.method, **cell.parameters))
+        require_sharing(cell, found[0])
         return found[0]
     except UsageError:
         raise

@@ -19,6 +19,7 @@ from mtlbench.record.schema import Evaluation, Precision
 from mtlbench.running import provenance
 from mtlbench.running.provenance import Origin
 from mtlbench.running.resuming import FORMAT, Content, Course, require_fitting
+from mtlbench.running.sampled import Sampler
 from mtlbench.running.trainee import OUT_OF_MEMORY, Trainee
 from mtlbench.storage import read_regular, set_aside, write_atomically
 from mtlbench.strict import first_error
@@ -43,6 +44,8 @@ class Log:
     started: str = field(default_factory=provenance.now)
     trace: dict[str, Tensor] | None = None
     """Of the method since the last snapshot, where the geometry of gradients is recorded."""
+    sampling: dict[str, Any] | None = None
+    """Of the strategy that shares steps out, where that is not the way of the protocol."""
 
     @classmethod
     def empty(cls, objectives: int, device: torch.device) -> Log:
@@ -65,6 +68,7 @@ class Log:
             resumed=content.resumed + 1,
             started=content.started,
             trace=content.trace,
+            sampling=content.sampling,
         )
 
 
@@ -106,19 +110,23 @@ class Checkpoint:
         }
         if log.trace is not None:
             state["trace"] = log.trace
+        if log.sampling is not None:
+            state["sampling"] = log.sampling
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
         # A digest in front: a file that was damaged on disk must never be taken for a checkpoint.
         write_atomically(self.path, hashlib.sha256(content).digest() + content)
 
-    def resume(self, parts: Sequence[Trainee], course: Course, device: torch.device) -> Content | None:
-        """Bring `parts` to where the checkpoint stands; None if there is none.
+    def resume(
+        self, parts: Sequence[Trainee], course: Course, device: torch.device, sampler: Sampler | None = None
+    ) -> Content | None:
+        """Bring `parts`, and what shares their steps out, to where the checkpoint stands; None if there is none.
 
         Raises:
             UsageError: it was trained in another precision; it stays where it is.
             Unusable: it is damaged, of other data, or holds what this cell cannot have come to. It is kept under
-                another name, and `parts` are in no known state.
+                another name, and `parts` and `sampler` are in no known state.
         """
         if not self.path.exists():
             return None
@@ -135,6 +143,10 @@ class Checkpoint:
             raise self._aside(f"was trained on data of digest {content.data_digest}, here they have {self.data_digest}")
         with self._or_aside("holds what its cell cannot have come to"):
             course.require_possible(content)
+            if sampler is not None:
+                sampler.load_state_dict(content.sampling, content.step)
+            elif content.sampling is not None:
+                raise ValueError("it has a state of sampling")
         with self._or_aside("does not fit the model as it is now"):
             require_fitting(parts, content)
             for part, stored in zip(parts, content.parts, strict=True):

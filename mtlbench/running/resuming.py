@@ -48,6 +48,8 @@ class Content(Strict, arbitrary_types_allowed=True):
     started: StrictStr
     trace: dict[StrictStr, Tensor] | None = None
     """What the method did since the last snapshot of its gradients' geometry, where that is recorded."""
+    sampling: dict[StrictStr, Any] | None = None
+    """The state of what shares steps out (`running.sampled`), where that is not the way of the protocol."""
 
 
 def evaluates(protocol: Protocol, epoch: int) -> bool:

@@ -68,7 +68,8 @@ def _words(cell: CellInfo) -> dict[str, str]:
         key = f"method.{name}"
         if key not in searched and (key in fixed or name not in defaults or defaults[name] != value):
             words[key] = _text(value)
-    words |= {name: AXES[name].word(value) for name, value in told(cell.axes).items()}
+    for name, value in told(cell.axes).items():
+        words |= AXES[name].words(name, value)
     if cell.tuning is not None and cell.tuning.budget is not None:
         words["tune"] = str(cell.tuning.budget)
     return words

@@ -1,15 +1,19 @@
 """Multilingual translation: one Transformer, one objective per language pair, each with its own mini-batch.
 
 The setting of Wang et al., ICLR 2021 (arXiv:2010.05874). All parameters are shared. A step holds every objective or
-`objectives_per_step` sampled ones, and a budget of `batch_size` positions (subwords with padding, of the longer side).
-With D_i training pairs of language i and temperature T, p_i is proportional to D_i^(1/T). Where a step holds every
-objective, objective i gets the share p_i of the budget, and its loss is K p_i times its mean loss per subword: the
-sum of the K losses is K times the loss of a joint batch in which p_i of the subwords are of language i. Where m
+`objectives_per_step` sampled ones, and a budget of `batch_size` positions (subwords with padding, of the longer
+side). With D_i training pairs of language i and temperature T, p_i is proportional to D_i^(1/T). Where a step holds
+every objective, objective i gets the share p_i of the budget, and its loss is K p_i times its mean loss per subword:
+the sum of the K losses is K times the loss of a joint batch in which p_i of the subwords are of language i. Where m
 objectives are sampled, i is among them with probability m p_i (at most 1), all of them get 1/m of the budget, and a
-loss is the plain mean. Single-task models have whole steps of their own where the protocol says so
-(`single_task_budget`), and the plain mean as well. Losses are label-smoothed cross-entropies in nats per subword. The
-source of a pair whose target language is not the same for all objectives begins with a tag that names it (Johnson et
-al., TACL 2017).
+loss is the plain mean. A strategy (`sampling=NAME`) gives other p_i, epoch by epoch, for all of this: budgets,
+factors K p_i, inclusion. K stays the number of all objectives, those without a share included, so that the sum of the
+losses is K times a joint loss whatever the strategy; and the p_i that subwords are learnt with stay those of T. A
+strategy's share may be less than the longest sentence of an objective: it then has room for one, and the factor K p_i
+as before, so that the update is the joint one on average, while steps are somewhat larger and rare text is seen more
+often. Single-task models have whole steps of their own where the protocol says so (`single_task_budget`), and the
+plain mean as well. Losses are label-smoothed cross-entropies in nats per subword. The source of a pair whose target
+language is not the same for all objectives begins with a tag that names it (Johnson et al., TACL 2017).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from torch import Tensor
 import mtlbench
 from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.relation import Relation
+from mtlbench.catalogue.sampling import Shares, Supply
 from mtlbench.catalogue.task import Metric, Objective, Probes, Task
 from mtlbench.catalogue.variants import task_data
 from mtlbench.errors import unknown
@@ -37,10 +42,15 @@ from .options import options
 from .preparing import prepare
 from .probing import Probe, draw_probes
 from .relations import known_relations
-from .sampling import GRAIN, Pairs, batches, cut, padded, sampled
+from .sampling import GRAIN, Pairs, batches, cut, padded
 
 Batch = dict[int, Pairs]
 """Objective -> its mini-batch."""
+
+
+class Whole(dict[int, Pairs]):
+    """A step that one objective has for itself; its loss is the plain mean, whatever its share."""
+
 
 DECODED_POSITIONS = 6_000
 """Of a batch that is translated, all beams counted."""
@@ -66,6 +76,7 @@ class NMT(Task):
         self.device = device
         self.batch_size = protocol.batch_size
         self.data = d = prepare(variant, o, protocol.batch_size, data_root)
+        self._portions = d.portions
         self.steps_per_epoch = o.steps_per_epoch
         self.objectives = tuple(Objective(pair.name, self._metrics(pair.target)) for pair in d.pairs)
         self.extra_splits = d.extra_splits
@@ -88,10 +99,10 @@ class NMT(Task):
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Steps of all or of sampled objectives; everything is drawn from `generator`."""
-        d, train = self.data, self.data.train
-        rows = {k: batches(train[k], d.budgets[k], generator) for k in train}
+        d, train, portions = self.data, self.data.train, self._portions
+        rows = {k: batches(train[k], portions.budgets[k], generator) for k in train}
         for _ in range(self.steps_per_epoch):
-            present = range(len(d.pairs)) if d.inclusion is None else sampled(d.inclusion, generator)
+            present = portions.present(generator)
             yield {k: padded(train[k], next(rows[k]), d.symbols, self.device) for k in present}
 
     def batches_of(self, objective: int, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -99,7 +110,23 @@ class NMT(Task):
         d, examples = self.data, self.data.train[objective]
         rows = batches(examples, self.batch_size, generator)
         for _ in range(self.steps_per_epoch):
-            yield {objective: padded(examples, next(rows), d.symbols, self.device)}
+            yield Whole({objective: padded(examples, next(rows), d.symbols, self.device)})
+
+    def supply(self) -> Supply:
+        """Training pairs, and their positions without padding, of which a step has `batch_size`."""
+        train = [self.data.train[k] for k in range(len(self.data.pairs))]
+        return Supply(
+            sizes=np.array([examples.size for examples in train], dtype=np.float64),
+            amounts=np.array([examples.lengths.sum() for examples in train], dtype=np.float64),
+            step=float(self.batch_size),
+            temperature=self.options.temperature,
+        )
+
+    def share_out(self, shares: Shares | None) -> Shares:
+        """Budgets, factors and inclusion from other shares than those of the temperature; see the module."""
+        d = self.data
+        self._portions = d.portions if shares is None else d.shared_out(shares, self.batch_size)
+        return self._portions.factors
 
     def present(self, batch: Batch) -> Sequence[int]:
         """The objectives of this step."""
@@ -108,14 +135,15 @@ class NMT(Task):
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> Iterator[Tensor]:
         """The losses (nats per subword, see the module), each built when it is asked for."""
         d, transformer = self.data, cast("Transformer", model)
-        is_shared_out = d.inclusion is None and len(batch) > 1 and not isinstance(batch, Probe)
+        factors = self._portions.factors
+        is_plain = isinstance(batch, Whole | Probe) or self._portions.inclusion is not None
         for k in objectives:
             source, target_in, target_out = batch[k]
             where, target = _counted(target_out, d.symbols.pad)
             features = transformer(source, target_in).flatten(0, 1).index_select(0, where)
             loss = smoothed_cross_entropy(transformer.logits(features), target, self.options.label_smoothing)
             del features
-            yield loss * (len(d.pairs) * float(d.probabilities[k])) if is_shared_out else loss
+            yield loss if is_plain else loss * float(factors[k])
 
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]

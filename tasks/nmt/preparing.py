@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from mtlbench.errors import UsageError, unknown
 
+from .._sampling.temperature import shares
 from . import corpora, subwords
 from .corpus import REQUIRED, Bitext, Corpus
 from .objectives import LeftOut, Pair, Split, digest, encoded, pairs
 from .options import Options
-from .sampling import Examples, Symbols, inclusion, require_budget, shares
+from .sampling import Examples, Portions, Symbols, inclusion, longest, positions, require_budget
 from .scoring import Scorer
 from .subwords import Subwords
 
@@ -40,12 +41,10 @@ class Prepared:
     """The text of `val`, all of it, by language."""
     centre: str
     """The central language."""
-    probabilities: NDArray[np.float64]
-    """(K,) each objective's share of the training data at the protocol's temperature."""
-    inclusion: NDArray[np.float64] | None
-    """(K,) the probabilities that an objective is in a step; None where all of them always are."""
-    budgets: Sequence[int]
-    """The positions of a step that each objective gets."""
+    portions: Portions
+    """How steps are shared out at the protocol's temperature."""
+    per_step: int | None
+    """How many objectives are sampled for a step; None where all that have a share are in every step."""
     length_ratios: Sequence[float]
     """How much longer than its source a translation may be, by objective."""
     scorers: Mapping[str, Scorer]
@@ -66,6 +65,16 @@ class Prepared:
     def extra_splits(self) -> tuple[str, ...]:
         """The test sets beside `test`."""
         return tuple(name for name in self.splits if name not in REQUIRED)
+
+    def shared_out(self, p: NDArray[np.float64], budget: int) -> Portions:
+        """How steps of `budget` positions are shared out where the shares are p.
+
+        An objective that has a share has at least the positions of its longest sentence.
+        """
+        count = None if self.per_step is None else min(self.per_step, np.count_nonzero(p))
+        parts = positions(budget, p, count)
+        budgets = [max(int(parts[k]), longest(self.train[k])) for k in range(len(p))]
+        return Portions(p, None if count is None else inclusion(p, count), budgets)
 
     def facts(self) -> dict[str, Any]:
         """What a record tells of the data."""
@@ -128,9 +137,12 @@ def prepare(variant: str, o: Options, batch_size: int, data_root: Path | None) -
         splits=splits,
         validation=corpus.splits["val"],
         centre=corpus.centre,
-        probabilities=probabilities,
-        inclusion=None if sampled is None else inclusion(probabilities, sampled),
-        budgets=_budgets(batch_size, probabilities, sampled, objectives, train, learnt),
+        portions=Portions(
+            probabilities,
+            None if sampled is None else inclusion(probabilities, sampled),
+            _budgets(batch_size, probabilities, sampled, objectives, train, learnt),
+        ),
+        per_step=sampled,
         length_ratios=[LENGTH_RATIO * max(1.0, e.target.lengths.sum() / e.source.lengths.sum()) for e in train],
         scorers={target: Scorer(target) for target in targets},
         left_out=left_out,
@@ -149,7 +161,7 @@ def _budgets(
     learnt: Subwords,
 ) -> list[int]:
     """The positions of a step that each objective gets: its share, or an equal part where `sampled` are in a step."""
-    parts = budget * probabilities if sampled is None else [budget / sampled] * len(train)
+    parts = positions(budget, probabilities, sampled)
     told = f"protocol.batch_size={budget}"
 
     def text(ids: list[int]) -> str:

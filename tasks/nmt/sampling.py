@@ -1,4 +1,4 @@
-"""Which languages a step holds and which sentences: temperature, inclusion probabilities, token budgets, buckets."""
+"""Which languages a step holds and which sentences: inclusion probabilities, token budgets, buckets."""
 
 from __future__ import annotations
 
@@ -76,18 +76,47 @@ class Symbols(NamedTuple):
     eos: int
 
 
-def shares(sizes: Sequence[int], temperature: float) -> NDArray[np.float64]:
-    """(K,) p_i proportional to D_i^(1/T): T = 1 is proportional to the data, T towards infinity uniform."""
-    logs = np.log(np.asarray(sizes, dtype=np.float64)) / temperature
-    p = np.exp(logs - logs.max())
-    return np.asarray(p / p.sum(), dtype=np.float64)
+class Portions(NamedTuple):
+    """How steps are shared out."""
+
+    shares: NDArray[np.float64]
+    """(K,) p_i, the share of each objective."""
+    inclusion: NDArray[np.float64] | None
+    """(K,) the probabilities that an objective is in a step; None where all that have a share always are."""
+    budgets: Sequence[int]
+    """The positions of a step that each objective gets."""
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """(K,) what losses are multiplied with over their means: K p_i, or 1 where objectives are sampled."""
+        return len(self.shares) * self.shares if self.inclusion is None else np.ones(len(self.shares))
+
+    def present(self, generator: torch.Generator) -> Sequence[int]:
+        """The objectives of a step."""
+        if self.inclusion is None:
+            return np.flatnonzero(self.shares).tolist()
+        return sampled(self.inclusion, generator)
+
+
+def positions(budget: int, shares: NDArray[np.float64], count: int | None) -> NDArray[np.float64]:
+    """(K,) the positions of a step that each objective has when it is there.
+
+    Args:
+        budget: of the step.
+        shares: (K,) p_i.
+        count: how many objectives are sampled, which have equal parts; None where each has its share.
+    """
+    return budget * shares if count is None else np.full(len(shares), budget / count)
 
 
 def inclusion(p: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """(K,) probabilities, summing to `count`, that an objective is in a step: `count` p_i, capped at 1.
 
-    What the capped ones cannot use goes to the others in proportion to their p.
+    What the capped ones cannot use goes to the others in proportion to their p. Where at most `count` have a share, all
+    of these are in every step.
     """
+    if np.count_nonzero(p) <= count:
+        return np.where(p > 0, 1.0, 0.0)
     found = np.minimum(1.0, p * count)
     while True:
         full = found >= 1.0
@@ -148,6 +177,11 @@ def cut(descending: NDArray[np.int64], budget: int) -> list[slice]:
     return spans
 
 
+def longest(examples: Examples) -> int:
+    """Positions of the longest sentence, with padding."""
+    return _rounded(int(examples.lengths.max()))
+
+
 def require_budget(name: str, examples: Examples, budget: float, told: str, text: Callable[[list[int]], str]) -> int:
     """The whole positions of `budget`; raises `UsageError` if the longest sentence of `name` does not fit in.
 
@@ -158,13 +192,12 @@ def require_budget(name: str, examples: Examples, budget: float, told: str, text
         told: what was asked for.
         text: subwords into text.
     """
-    row = np.array([examples.lengths.argmax()])
-    longest = _rounded(int(examples.lengths[row[0]]))
-    if budget < longest:
+    if budget < (most := longest(examples)):
+        row = np.array([examples.lengths.argmax()])
         source, target = (side.take(row).lists()[0] for side in (examples.source, examples.target))
         sentence = text(max(source, target, key=len))
         raise UsageError(
-            f"{told} leaves {budget:.0f} positions of a step to {name}, whose longest sentence takes {longest} with "
+            f"{told} leaves {budget:.0f} positions of a step to {name}, whose longest sentence takes {most} with "
             f"padding: {sentence[:80]!r}. Choose a larger protocol.batch_size, a smaller protocol.options.max_length, "
             "or fewer objectives_per_step."
         )

@@ -20,8 +20,8 @@ from mtlbench.errors import UsageError, unknown
 from mtlbench.storage import read_regular, write_atomically
 
 from .._cache import ENVIRONMENT, cache_folder
+from .._sampling.temperature import shares
 from .corpus import Corpus
-from .sampling import shares
 
 try:
     import sentencepiece

@@ -1,10 +1,11 @@
 """XTREME: one multilingual encoder, fine-tuned on one problem in K languages, one objective per language.
 
 The second setting of Wang et al., ICLR 2021 (arXiv:2010.05874), on the problems of Hu et al., ICML 2020
-(arXiv:2003.11080). A step holds one batch of `batch_size` rows of every language. With `heads=shared` all parameters
-are shared, with `per_language` the encoder alone. The variants `...-zeroshot` are XTREME's official protocol: only
-English is trained on, and every language's validation score is English's, so that selection sees no other language's
-labels.
+(arXiv:2003.11080). A step holds one batch of `batch_size` rows of every language, or, with a strategy
+(`sampling=NAME`), K p_i `batch_size` of them, at least one, and its loss times K p_i: the sum of the losses is K
+times that of a joint batch with these shares. With `heads=shared` all parameters are shared, with `per_language` the
+encoder alone. The variants `...-zeroshot` are XTREME's official protocol: only English is trained on, and every
+language's validation score is English's, so that selection sees no other language's labels.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import mtlbench
 from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.sampling import Shares, Supply
 from mtlbench.catalogue.task import Estimate, Objective, Task
 from mtlbench.errors import UsageError
 
@@ -29,6 +32,10 @@ from .problems import kind_of
 
 Step = dict[int, Any]
 """Objective -> its mini-batch."""
+
+
+class Whole(dict[int, Any]):
+    """A step that one objective has for itself; its loss is the plain mean, whatever its share."""
 
 
 @mtlbench.register_task("xtreme", paper="Wang et al., ICLR 2021, arXiv:2010.05874")
@@ -55,6 +62,7 @@ class XTREME(Task):
             raise UsageError(f"xtreme/{variant} is only scored, with epochs=0: leave protocol.epochs out.")
         largest = max((len(p.lengths(k)) for k in p.trained), default=0)
         self.steps_per_epoch = largest and (o.steps_per_epoch or -(-largest // protocol.batch_size))
+        self._factors: Shares | None = None
         self.groups = p.groups(o.high_resource)
         self.data_digest = p.digest
         self.notices = p.notices
@@ -69,9 +77,11 @@ class XTREME(Task):
         return cast("Classifier", model).shared()
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[Step]:
-        """Steps of one batch of every language that is trained on, in orders drawn from `generator`."""
-        p = self.problem
-        rows = {k: batches(p.lengths(k), self.batch_size, generator) for k in p.trained}
+        """Steps of one batch of every language that is trained on and has a share, in orders drawn from `generator`."""
+        p, factors = self.problem, self._factors
+        sizes = {k: self.batch_size if factors is None else round(self.batch_size * factors[k]) for k in p.trained}
+        there = [k for k in p.trained if factors is None or factors[k] > 0]
+        rows = {k: batches(p.lengths(k), max(1, sizes[k]), generator) for k in there}
         for _ in range(self.steps_per_epoch):
             yield {k: p.batch(k, next(rows[k])) for k in rows}
 
@@ -79,20 +89,37 @@ class XTREME(Task):
         """Steps of one language, of as many rows as a step of all; empty ones where it is not trained on."""
         p = self.problem
         if objective not in p.trained:
-            yield from ({} for _ in range(self.steps_per_epoch))
+            yield from (Whole() for _ in range(self.steps_per_epoch))
             return
         rows = batches(p.lengths(objective), self.batch_size * len(p.trained), generator)
         for _ in range(self.steps_per_epoch):
-            yield {objective: p.batch(objective, next(rows))}
+            yield Whole({objective: p.batch(objective, next(rows))})
+
+    def supply(self) -> Supply:
+        """Training rows, of which a step has `batch_size` times the number of languages."""
+        p, count = self.problem, len(self.objectives)
+        if len(p.trained) < count:
+            raise UsageError(
+                f"sampling= is not allowed for xtreme/{self.variant}: of {count} languages only {len(p.trained)} are "
+                "trained on."
+            )
+        rows = np.array([len(p.lengths(k)) for k in range(count)], dtype=np.float64)
+        return Supply(sizes=rows, amounts=rows, step=float(count * self.batch_size), temperature=np.inf)
+
+    def share_out(self, shares: Shares | None) -> Shares:
+        """Rows and factors in proportion to the shares, instead of equal ones; see the module."""
+        self._factors = None if shares is None else len(shares) * shares
+        return np.ones(len(self.objectives)) if self._factors is None else self._factors
 
     def present(self, batch: Step) -> Sequence[int]:
         """The languages that are trained on."""
         return list(batch)
 
     def losses(self, model: torch.nn.Module, batch: Step, objectives: Sequence[int]) -> Iterator[Tensor]:
-        """The mean losses, each built when it is asked for."""
+        """The mean losses, times K p_i where a strategy gives shares, each built when it is asked for."""
         for k in objectives:
-            yield self.problem.loss(model, batch[k], k)
+            loss = self.problem.loss(model, batch[k], k)
+            yield loss if self._factors is None or isinstance(batch, Whole) else loss * float(self._factors[k])
 
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]

@@ -213,7 +213,7 @@ def test_budget_and_weight_follow_the_share_of_an_objective_unless_objectives_ar
     small, sampled, temperature, budgets, weights
 ):
     task = build(objectives_per_step=sampled, temperature=temperature, batch_size=1000, label_smoothing=0.1)
-    assert task.data.budgets == budgets
+    assert task.data.portions.budgets == budgets
     model = tiny_model(task).double()
     for batch in itertools.islice(steps(task), 3):
         present = list(task.present(batch))
@@ -231,7 +231,7 @@ def test_a_step_of_one_objective_has_the_whole_budget_and_the_plain_mean_as_its_
         assert [task.present(batch) for batch in found] == [[k]] * 20
         positions = [max(batch[k].source.numel(), batch[k].target_out.numel()) for batch in found]
         assert max(positions) <= 900
-        assert sum(positions) > 0.85 * 20 * 900 > 1.5 * 20 * task.data.budgets[k]
+        assert sum(positions) > 0.85 * 20 * 900 > 1.5 * 20 * task.data.portions.budgets[k]
         (loss,) = task.losses(model, found[0], [k])
         assert loss.item() == pytest.approx(mean_loss(task, model, found[0][k]).item())
     (rare,) = {batch[2].source.shape[0] for batch in task.batches_of(2, 0, torch.Generator().manual_seed(0))}
@@ -248,7 +248,9 @@ def test_one_language_alone_has_the_same_steps_under_either_budget(monkeypatch):
 
 
 def test_sampled_objectives_are_in_a_step_by_their_share_of_the_data(small):
-    assert build(objectives_per_step=2, temperature=1.0).data.inclusion == pytest.approx([0.9375, 0.9375, 0.125])
+    assert build(objectives_per_step=2, temperature=1.0).data.portions.inclusion == pytest.approx(
+        [0.9375, 0.9375, 0.125]
+    )
     cold = build(objectives_per_step=2, temperature=0.2, steps_per_epoch=20, subword_sentences=1000)
     assert {tuple(cold.present(batch)) for batch in steps(cold)} == {(0, 1)}
 
@@ -259,7 +261,7 @@ def test_the_rows_sum_to_the_gradient_of_the_joint_loss(small, granularity, meth
     task = build(label_smoothing=0.1)
     model, batch = tiny_model(task), first_batch(task)
     # K times the mean over one batch in which p_k of the subwords are of language k.
-    joint = sum(3 * task.data.probabilities[k] * mean_loss(task, model, pairs) for k, pairs in batch.items())
+    joint = sum(3 * task.data.portions.shares[k] * mean_loss(task, model, pairs) for k, pairs in batch.items())
     expected = torch.autograd.grad(joint, list(model.parameters()))
     method.objectives = 0
     backward = Backward(method, task.shared(model), granularity, 3)

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from mtlbench.errors import UsageError
+from mtlbench.tasks._sampling.temperature import shares
 from mtlbench.tasks.nmt.loss import smoothed_cross_entropy
 from mtlbench.tasks.nmt.sampling import (
     Examples,
@@ -18,7 +19,6 @@ from mtlbench.tasks.nmt.sampling import (
     padded,
     require_budget,
     sampled,
-    shares,
 )
 
 SYMBOLS = Symbols(pad=0, bos=1, eos=2)
