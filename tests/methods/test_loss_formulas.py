@@ -220,6 +220,14 @@ def test_dwa_keeps_the_means_of_an_objective_that_an_epoch_does_not_hold():
     )
 
 
+def test_dwa_keeps_both_means_of_an_objective_that_several_epochs_do_not_hold():
+    method = told("dwa", temperature=1.0)
+    for present, values in [(None, (4, 4)), (None, (2, 1)), ([0], (2,)), ([0], (2,))]:
+        method.weights(losses(*values), present=present)
+    e = [math.exp(r) for r in (1.0, 0.25)]  # objective 1 still has the means 4 and 1
+    assert method.weights(losses(1, 1)).tolist() == pytest.approx([2 * v / sum(e) for v in e])
+
+
 # --- stch
 
 
