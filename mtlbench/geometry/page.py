@@ -79,20 +79,29 @@ def _items(sentences: Iterable[str], kind: str = "") -> str:
 def _section(section: Section, images: Mapping[str, Image]) -> str:
     facts = "\n".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in section.facts.items())
     missing = _items(section.missing, ' class="warning"')
+    links = [f'<a href="#{_anchor(section, setting)}">{_text(setting.title)}</a>' for setting in section.settings]
+    answered = [part for part in section.parts if part.drawings]
     return f"""<section class="study" id="{_text(section.slug)}">
 <h2>{_text(section.title)}</h2>
 {_table(section, section.summary)}
 {f'<ul class="notes">{missing}</ul>' if missing else ""}
 <dl>{facts}</dl>
+{"".join(_part(section, part, images) for part in answered)}
+{f'<nav class="contents below">{"".join(links)}</nav>' if len(links) > 1 else ""}
 {"".join(_setting(section, setting, images) for setting in section.settings)}
-{"".join(_part(section, part, images) for part in section.parts)}
+{"".join(_part(section, part, images) for part in section.parts if part not in answered)}
 </section>
 """
 
 
 def _setting(section: Section, setting: Setting, images: Mapping[str, Image]) -> str:
     parts = "".join(_part(section, part, images) for part in setting.parts)
-    return f'<section class="setting"><h3>{_text(setting.title)}</h3>\n{parts}</section>\n'
+    title = f"<h3>{_text(setting.title)}</h3>"
+    return f'<section class="setting" id="{_anchor(section, setting)}">{title}\n{parts}</section>\n'
+
+
+def _anchor(section: Section, setting: Setting) -> str:
+    return _text(f"{section.slug}--{setting.slug}")
 
 
 def _part(section: Section, part: Part, images: Mapping[str, Image]) -> str:

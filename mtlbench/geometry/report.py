@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from mtlbench.errors import UsageError
 from mtlbench.geometry import conflicts, drawn, followed, outcome, tabulated
@@ -23,6 +24,10 @@ NOTES = (
     "A similarity that follows a family tree may follow what goes with it: subwords that languages share, how much "
     "data they have, the untrained model. Controls stand in the same table as the answer.",
 )
+
+
+MOST_DRAWN = 6
+"""Settings of a section that have figures; a study of quality may have dozens."""
 
 
 def analyse(
@@ -51,12 +56,15 @@ def _section(study: Study, options: Options, tell: Callable[[str], object]) -> S
     settings, measured, rows = [], [], []
     columns: dict[str, Column] = {}
     missing = _missing(study)
+    drawn_ones = sorted(study.settings, key=lambda seeds: -len(seeds.runs))[:MOST_DRAWN]
     for seeds in study.settings:
         tell(f"{study.title}: {seeds.title}")
         shown = _shown(seeds, options, missing)
         if shown is None:
             continue
         setting, values = _setting(shown, columns)
+        if seeds not in drawn_ones:
+            setting = replace(setting, parts=tuple(replace(part, drawings=()) for part in setting.parts))
         settings.append(setting)
         rows.append((seeds.label, len(shown.runs), values))
         measured.append(outcome.measured(study, seeds, shown))
@@ -139,6 +147,11 @@ def _missing(study: Study) -> list[str]:
         said.append(
             f"{len(study.unrecorded)} runs have no {GEOMETRY} and are not in this report ({labels}): train them with "
             f"{RECORDING}."
+        )
+    if len(study.settings) > MOST_DRAWN:
+        said.append(
+            f"Figures are of {MOST_DRAWN} of {len(study.settings)} settings, those with most seeds first; tables are "
+            "of all. Name fewer runs for the figures of others."
         )
     single = [seeds.label for seeds in study.settings if len(seeds.runs) == 1]
     if single:

@@ -17,6 +17,7 @@ from synthetic_runs import FAMILIES, OBJECTIVES, relations, run, trajectory
 
 from mtlbench.errors import UsageError
 from mtlbench.geometry import combined, files, followed, tabulated
+from mtlbench.geometry import report as report_module
 from mtlbench.geometry.analysis import studies
 from mtlbench.geometry.contents import Part, Report, Section
 from mtlbench.geometry.drawn import Options
@@ -179,6 +180,20 @@ def test_quality_that_follows_similarity_is_seen_at_equal_step_and_equal_loss(tm
     assert "Over 5 settings" in sentence
     assert "positive" in sentence
     assert len(quality.drawings) == 1
+
+
+def test_of_many_settings_those_with_most_seeds_have_figures_and_all_have_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, "MOST_DRAWN", 1)
+    run(tmp_path, 0, "gradvac")
+    for seed in range(2):
+        run(tmp_path, seed, "pcgrad")
+    (section,) = analyse(runs(tmp_path), SHORT).sections
+    drawn = {setting.slug: sum(len(p.drawings) for p in setting.parts) for setting in section.settings}
+    assert drawn["gradvac"] == 0 < drawn["pcgrad"]
+    assert all(any(p.tables for p in setting.parts) for setting in section.settings)
+    assert any("1 of 2 settings" in text for text in section.missing)
 
 
 def test_too_few_settings_for_a_correlation_are_said(report: Report) -> None:
