@@ -37,7 +37,7 @@ def tables_page(
     articles = [
         _article(table, _figures((figures or {}).get(table.slug, ()), table, folder), folder) for table in tables
     ]
-    return _page("; ".join(table.heading for table in tables), "\n".join(articles), "img-src data:")
+    return framed("; ".join(table.heading for table in tables), "\n".join(articles))
 
 
 def index_page(tables: Sequence[Table], figures: Mapping[str, Sequence[Path]], folder: Path, beside: str) -> str:
@@ -52,27 +52,36 @@ def index_page(tables: Sequence[Table], figures: Mapping[str, Sequence[Path]], f
     cards = [_card(table, _thumbnails(figures.get(table.slug, ()), table, folder), beside) for table in tables]
     title = "Leaderboards"
     body = f'<h1>{title}</h1>\n<div class="cards">\n{"".join(cards)}</div>'
-    return _page(title, body, "img-src data: file: 'self'")
+    return framed(title, body, images="data: file: 'self'")
 
 
-def _page(title: str, body: str, images: str) -> str:
+def framed(title: str, body: str, *, images: str = "data:", more_style: str = "") -> str:
+    """A whole page with style and script in it, whose content security policy lets nothing else in.
+
+    Args:
+        title: plain text.
+        body: HTML.
+        images: where these may come from, as the policy says it.
+        more_style: CSS after that of all pages.
+    """
     files = resources.files("mtlbench.rendering")
     style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style += more_style
     policy = (
-        f"default-src 'none'; {images}; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        f"default-src 'none'; img-src {images}; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     template = Template(files.joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(title=_text(title), policy=policy, style=style, script=script, body=body)
+    return template.substitute(title=text(title), policy=policy, style=style, script=script, body=body)
 
 
 def _digest(content: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
-def _text(text: str) -> str:
-    """For element content and for attributes in double quotes."""
-    return escape_html(one_line(text))
+def text(plain: str) -> str:
+    """As HTML, for element content and for attributes in double quotes."""
+    return escape_html(one_line(plain))
 
 
 # --- one table
@@ -80,17 +89,17 @@ def _text(text: str) -> str:
 
 def _article(table: Table, figures: str, folder: Path | None) -> str:
     back = '<p class="back"><a href="../index.html">All leaderboards</a></p>\n' if folder else ""
-    incomplete = f' <span class="incomplete">({_text(table.incomplete)})</span>' if table.incomplete else ""
+    incomplete = f' <span class="incomplete">({text(table.incomplete)})</span>' if table.incomplete else ""
     abouts = [(column.title, column.about) for column in table.columns if column.about]
-    return f"""<article id="{_text(table.slug)}">
-<h1>{_text(table.title)}{incomplete}</h1>
+    return f"""<article id="{text(table.slug)}">
+<h1>{text(table.title)}{incomplete}</h1>
 {back}<div class="tools">
 <input type="search" class="scripted" placeholder="Filter methods" aria-label="Filter methods" hidden>
 <details class="choice scripted" hidden><summary>Columns</summary><div></div></details>
 <span class="found" aria-live="polite"></span>
 {f'<span class="files">{_links(table.slug, "", skip="html")}</span>' if folder else ""}
 </div>
-<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.title)}">
+<div class="scroll" role="region" tabindex="0" aria-label="{text(table.title)}">
 <table>
 {_head(table)}
 {"".join(_section(table, section) for section in table.sections())}</table>
@@ -108,7 +117,7 @@ def _article(table: Table, figures: str, folder: Path | None) -> str:
 def _links(slug: str, folder: str, skip: str = "") -> str:
     """Links to the renderings of one table."""
     return " · ".join(
-        f'<a href="{_text(folder + quote(slug))}.{suffix}">{name}</a>'
+        f'<a href="{text(folder + quote(slug))}.{suffix}">{name}</a>'
         for suffix, name in FORMAT_NAMES.items()
         if suffix != skip
     )
@@ -117,16 +126,16 @@ def _links(slug: str, folder: str, skip: str = "") -> str:
 def _head(table: Table) -> str:
     cells = [
         '<th scope="col" data-kind="text" data-first="ascending">'
-        f'<button type="button">{_text(table.rows_are)}</button></th>',
+        f'<button type="button">{text(table.rows_are)}</button></th>',
         '<th scope="col" data-first="descending"><button type="button" title="seeds">n</button></th>',
     ]
     for column in table.columns:
         first = "ascending" if column.higher_is_better is False else "descending"
         wide = ' class="wide"' if len(column.title) > 14 else ""
         better = {True: "higher is better", False: "lower is better", None: ""}[column.higher_is_better]
-        title = _text("; ".join(filter(None, [column.about.rstrip("."), better])))
+        title = text("; ".join(filter(None, [column.about.rstrip("."), better])))
         arrow = f'\u00a0<span class="arrow">{column.arrow}</span>' if column.arrow else ""
-        name = _text(column.title).replace(" [", "\u00a0[")  # the unit stays with the last word
+        name = text(column.title).replace(" [", "\u00a0[")  # the unit stays with the last word
         button = f'<button type="button" title="{title}">{name}{arrow}</button>'
         cells.append(f'<th scope="col" data-first="{first}"{wide}>{button}</th>')
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
@@ -143,13 +152,13 @@ def _section(table: Table, section: Section) -> str:
 
 
 def _row(table: Table, section: Section, row: Row) -> str:
-    marks = f"<sup>{_text(row.marks)}</sup>" if row.marks else ""
+    marks = f"<sup>{text(row.marks)}</sup>" if row.marks else ""
     role = f' <span class="role">{section.title}</span>' if section.role == "reference" else ""
-    label = _text(row.label)
+    label = text(row.label)
     short = ' class="short" title="cells are missing or failed, see the notes"' if "/" in row.count else ""
     cells = [
         f'<th scope="row" data-value="{label}">{_breakable(label)}{marks}{role}</th>',
-        f'<td data-value="{row.n}"{short}>{_text(row.count)}</td>',
+        f'<td data-value="{row.n}"{short}>{text(row.count)}</td>',
         *(_cell(table, column, row.values.get(column.key)) for column in table.columns),
     ]
     return f'<tr data-label="{label}">{"".join(cells)}</tr>'
@@ -163,12 +172,12 @@ def _breakable(label: str) -> str:
 def _cell(table: Table, column: Column, value: Value | None) -> str:
     if value is None or math.isnan(value.mean):
         return '<td class="none">–</td>'
-    number = _text(dataclasses.replace(value, p=None, sampling=None).text(column))
+    number = text(dataclasses.replace(value, p=None, sampling=None).text(column))
     shown = f"<b>{number}</b>" if value.best else number
     if value.sampling is not None:
-        shown += f" <small>{_text(value.sampling.text(column))}</small>"
+        shown += f" <small>{text(value.sampling.text(column))}</small>"
     if value.p is not None:
-        shown += f" <small>{_text(value.p_text)}</small>"
+        shown += f" <small>{text(value.p_text)}</small>"
     exact = f"{float(value.mean)!r}"
     if value.interval is not None and value.interval.known:
         exact += f", interval from {float(value.interval.low)!r} to {float(value.interval.high)!r}"
@@ -199,15 +208,15 @@ def _reach(value: Value | None) -> Iterator[float]:
 def _notes(table: Table) -> str:
     items = []
     for note in table.notes:
-        mark = f'<span class="mark">{_text(note.mark)}</span> ' if note.mark else ""
+        mark = f'<span class="mark">{text(note.mark)}</span> ' if note.mark else ""
         warning = ' class="warning"' if note.kind == "warning" else ""
-        items.append(f"<li{warning}>{mark}{_text(note.text)}</li>")
+        items.append(f"<li{warning}>{mark}{text(note.text)}</li>")
     lines = "\n".join(items)
     return f'<h2>Notes</h2>\n<ul class="notes">\n{lines}\n</ul>' if items else ""
 
 
 def _definitions(title: str, pairs: Sequence[tuple[str, str]]) -> str:
-    lines = "\n".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in pairs)
+    lines = "\n".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in pairs)
     return f"<section><h2>{title}</h2>\n<dl>\n{lines}\n</dl></section>" if pairs else ""
 
 
@@ -243,9 +252,9 @@ def _figures(files: Sequence[Path], table: Table, folder: Path | None) -> str:
         image = _image(formats)
         if image is None:
             continue
-        about = _text(figure_name(name, table))
+        about = text(figure_name(name, table))
         links = (
-            [f'<a href="{_text(relative_link(f, folder))}">{_text(f.suffix[1:].upper())}</a>' for f in formats]
+            [f'<a href="{text(relative_link(f, folder))}">{text(f.suffix[1:].upper())}</a>' for f in formats]
             if folder
             else []
         )
@@ -261,7 +270,7 @@ def _thumbnails(files: Sequence[Path], table: Table, folder: Path) -> str:
     for name, formats in _by_name(files).items():
         image = _image(formats)
         if image is not None:
-            path, about = _text(relative_link(image, folder)), _text(figure_name(name, table))
+            path, about = text(relative_link(image, folder)), text(figure_name(name, table))
             picture = f'<img loading="lazy" alt="{about}" src="{path}">'
             shown.append(f'<figure><a href="{path}">{picture}</a><figcaption>{about}</figcaption></figure>')
     return f'<div class="figures">{"".join(shown)}</div>\n' if shown else ""
@@ -304,15 +313,15 @@ def finding(table: Table) -> str:
 def _card(table: Table, thumbnails: str, beside: str) -> str:
     about = describe(table)
     cells = about.pop("cells")
-    badges = [f"<div><span>{_text(key)}</span> {_text(value)}</div>" for key, value in about.items() if value]
+    badges = [f"<div><span>{text(key)}</span> {text(value)}</div>" for key, value in about.items() if value]
     if table.incomplete:
-        badges.append(f'<div class="incomplete">{_text(cells)}</div>')
-    title = f'<a href="{_text(f"{beside}/{quote(table.slug)}")}.html">{_text(table.title)}</a>'
+        badges.append(f'<div class="incomplete">{text(cells)}</div>')
+    title = f'<a href="{text(f"{beside}/{quote(table.slug)}")}.html">{text(table.title)}</a>'
     return (
         f'<section class="card">\n<h3>{title}</h3>\n<div class="badges">{"".join(badges)}</div>\n'
         f"{_sentence(finding(table))}{thumbnails}<p>{_links(table.slug, f'{beside}/')}</p>\n</section>\n"
     )
 
 
-def _sentence(text: str) -> str:
-    return f'<p class="finding">{_text(text)}</p>\n' if text else ""
+def _sentence(said: str) -> str:
+    return f'<p class="finding">{text(said)}</p>\n' if said else ""
