@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -112,16 +110,12 @@ def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[st
 
 
 def _of_task(name: str, words: Sequence[str], progress: Progress | None) -> Bench:
-    module = f"{building.task_class(name).__module__}.bench"
-    try:
-        there = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the task is a single file
-        there = False
-    if not there:
+    module = registry.module_beside(building.task_class(name), "bench")
+    if module is None:
         raise UsageError(
             f"The task {name!r} has no benchmark of its own. `mtlbench bench steps task={name}` times its training."
         )
-    return cast("Bench", importlib.import_module(module).bench(words, progress))
+    return cast("Bench", module.bench(words, progress))
 
 
 def _split_task(arguments: dict[str, Any], overrides: Mapping[str, Any]) -> None:

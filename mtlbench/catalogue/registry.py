@@ -1,4 +1,4 @@
-"""Names to methods, tasks and strategies of sampling: built-in by file name, plug-in files, installed packages; nothing is imported early."""
+"""Names to methods, tasks, samplings: built-in by file name, plug-ins, installed packages; nothing imported early."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NoReturn, TypeVar, cast, get_args
 
 from mtlbench.errors import UsageError, unknown
@@ -331,6 +332,16 @@ def register_task(
         return cls
 
     return register
+
+
+def module_beside(cls: type, name: str) -> ModuleType | None:
+    """The module of this name in the package that defines a task, such as `bench`, imported now; None without one."""
+    module = f"{cls.__module__}.{name}"
+    try:
+        there = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the task is a single file
+        there = False
+    return importlib.import_module(module) if there else None
 
 
 def first_sentence(text: str) -> str:

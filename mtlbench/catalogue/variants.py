@@ -62,6 +62,8 @@ class TaskData(Strict):
     own_data: bool = False
     """Whether each objective has training data of its own, so that a step holds a share of each; else they share their
     input."""
+    in_tables_over_tasks: bool = True
+    """Whether tables over several tasks take it in; not what is a demonstration, or has a known outcome."""
 
     @pydantic.model_validator(mode="before")
     @classmethod

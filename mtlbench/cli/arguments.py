@@ -121,6 +121,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     _plugin(analyze)
 
+    draw = add("draw", "draw what a task knows to draw of its runs, such as ways over a landscape")
+    draw.add_argument("task", metavar="TASK[/VARIANT]")
+    draw.add_argument("words", nargs="*", metavar="key=value", help="method= protocol= seed= results= predictions=")
+    draw.add_argument("--out", metavar="DIR", help="where figures go (default: figures)")
+    _plugin(draw)
+
     controls = add("controls", "run problems of known outcome and say whether tables show it")
     controls.add_argument("words", nargs="*", metavar="NAME | key=value")
     controls.add_argument("--quiet", action="store_true", help="print what holds and what fails, and no tables")

@@ -157,6 +157,16 @@ kinds  disattenuated: as it would be without noise; unaligned: of different
 Seeds of one setting are averaged. What relations there are, such as a family
 tree, the task tells; each stands beside its controls: what needs no model,
 and the untrained model.""",
+    "draw": """\
+  mtlbench run method=uniform,pcgrad,mgda task=toy/nash start=1..5 \\
+      predictions=runs
+  mtlbench draw toy/nash
+      where each method takes the point from five starting points, over the
+      landscape and between the losses, as PNG and SVG below figures/
+  mtlbench draw toy/nash method=pcgrad results=DIR predictions=DIR --out DIR
+
+What is drawn is what runs wrote with predictions=DIR, in the same folders as
+their records; without the word it is looked for beside these.""",
     "controls": """\
   mtlbench controls
       all of them: train what is not finished under runs, show the tables, and

@@ -20,6 +20,7 @@ _COMMANDS = {
     "status": "status.status",
     "table": "table.table",
     "analyze": "analyze.analyze",
+    "draw": "draw.draw",
     "controls": "controls.controls",
     "reproduce": "reproduce.reproduce",
     "data": "data.data",

@@ -35,12 +35,13 @@ class Across:
 def across(boards: Sequence[Leaderboard], options: TableOptions | None = None) -> list[Across]:
     """A table for each regime and kind of data with leaderboards of at least two tasks that have a reference row.
 
-    Embedded and real data never share a table. Of several protocols of one variant, its own one counts.
+    Embedded and real data never share a table. Of several protocols of one variant, its own one counts. Tasks that keep
+    themselves out of these tables (`catalogue.variants.TaskData`) are not in them.
     """
     options = options or TableOptions()
     kinds: dict[tuple[str, int | None, str], dict[tuple[str, str], Leaderboard]] = {}
     without: dict[tuple[str, int | None, str], list[str]] = {}
-    for board in boards:
+    for board in filter(_takes_part, boards):
         kind = _data(board), board.budget, str(board.rule)
         if board.delta is None and any(e.role == "reference" and e.runs for e in board.entries):
             without.setdefault(kind, []).append(task_name(board))
@@ -62,6 +63,13 @@ def is_default(board: Leaderboard) -> bool:
         return data.protocols[data.variants[board.variant].protocol].label == board.protocol
     except (UsageError, KeyError):
         return False
+
+
+def _takes_part(board: Leaderboard) -> bool:
+    try:
+        return task_data(board.task).in_tables_over_tasks
+    except UsageError:  # its task is not installed here
+        return True
 
 
 def _name(item: tuple[tuple[str, int | None, str], object]) -> tuple[str, int, str]:

@@ -142,18 +142,18 @@ def test_a_plug_in_may_register_a_task_with_protocols_as_data(tmp_path):
     body = """
         import mtlbench
 
-        @mtlbench.register_task("toy", protocols={"default": {}})
-        class Toy(mtlbench.Task):
+        @mtlbench.register_task("playground", protocols={"default": {}})
+        class Playground(mtlbench.Task):
             pass
 
         @mtlbench.register_task("filed")
         class Filed(mtlbench.Task):
             pass
     """
-    registry.load_plugin(plugin(tmp_path, "toy", body))
-    assert registry.tasks.entry("toy").protocols == {"default": {}}
+    registry.load_plugin(plugin(tmp_path, "playground", body))
+    assert registry.tasks.entry("playground").protocols == {"default": {}}
     assert registry.tasks.entry("filed").protocols == tmp_path.resolve() / "protocols.yaml"
-    assert building.task_class("toy").__name__ == "Toy"
+    assert building.task_class("playground").__name__ == "Playground"
 
 
 @pytest.mark.parametrize("body", ["import nowhere_at_all", "def broken(:", "1 / 0"])

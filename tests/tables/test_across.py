@@ -223,3 +223,9 @@ def test_differences_over_tasks_say_on_how_many_pairs_they_rest() -> None:
     )
     fewer = [r for r in grid(4, GAINS) if (r.cell.method, r.cell.task, r.cell.seed) != ("mgda", "task0", 0)]
     assert "pairs over all tasks: gradvac 12, mgda 11." in said(fewer)
+
+
+def test_tasks_that_keep_themselves_out_are_not_in() -> None:
+    shown = [moved(r, "toy") for r in grid(1, GAINS)]
+    assert not over([*grid(1, GAINS), *shown])  # one task is no table over several
+    assert only(over([*grid(2, GAINS), *shown])).table.facts["tasks"] == "task0/real digits@1; task1/real digits@1"
