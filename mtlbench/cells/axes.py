@@ -18,6 +18,7 @@ from mtlbench.errors import UsageError, unknown
 EVERY = ("Method",)
 GRADIENTS = ("GramianWeighting", "JacobianAggregator")
 """Kinds of method that an axis means something to, by their names in `engine.kinds`."""
+GRAMIANS = ("GramianWeighting",)
 
 
 def _text(value: Any) -> str:
@@ -113,6 +114,17 @@ def _treated(value: Any) -> tuple[str, ...] | None:
     return None if "all" in names else tuple(names)
 
 
+LONGEST_REFRESH = 10**6
+
+
+def _refresh(value: Any) -> int | None:
+    """A number of steps; None for every one."""
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 7 and 1 <= int(text) <= LONGEST_REFRESH):
+        raise UsageError(f"refresh={value} is not allowed: it is a whole number of steps, 1 to {LONGEST_REFRESH}.")
+    return None if int(text) == 1 else int(text)
+
+
 def _treated_word(treated: tuple[str, ...]) -> str:
     """`lrl`, or `[de-en,fr-en]`."""
     return treated[0] if len(treated) == 1 else f"[{','.join(treated)}]"
@@ -156,6 +168,15 @@ AXES: dict[str, Axis] = {
         kinds=GRADIENTS,
         word=_treated_word,
         label=lambda treated: f"treated={_treated_word(treated)}",
+    ),
+    "refresh": Axis(
+        takes="N",
+        about="weigh gradients in every N-th step and keep the weights in between, where one weighted backward pass "
+        "does (at granularities with several groups: K passes)",
+        type=int | None,
+        read=_refresh,
+        kinds=GRAMIANS,
+        label=lambda steps: f"refresh={steps}",
     ),
     "sampling": Axis(
         takes="NAME",

@@ -14,6 +14,7 @@ from mtlbench.engine.aside import Aside, run_hooks
 from mtlbench.engine.grouping import Shared
 from mtlbench.engine.heads import Heads
 from mtlbench.engine.jacobian import Jacobian
+from mtlbench.engine.keeping import KeptWeights
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
 from mtlbench.engine.last_layer import LastLayer, under
 from mtlbench.engine.losses import Losses, in_order
@@ -72,6 +73,11 @@ class Backward:
         treated: the objectives, from 0 to K-1, whose gradients the method corrects; those of the others enter the
             update as they are, heads included. By default all. Methods of the losses alone have no use for it.
         jacobian_dtype: dtype of the K x P buffer; by default the parameters' own, at least float32.
+        refresh: n: a method that weighs gradients by their Gramian does so in every n-th step, and its weights are
+            kept in between, where no Jacobian is filled. Steps that hold an objective which had no weight compute too.
+            A kept step of a list of losses takes one backward pass where there is one group, and another one down to
+            the heads where these are trained by their own loss (`register_hook` then sees the weighted sum); of a
+            generator, that of each loss; of a list with several groups, K passes. Other methods have no use for it.
 
     Raises:
         UsageError: a method that needs the runner or does not support K, parameters that fit no group, an unknown
@@ -86,6 +92,7 @@ class Backward:
         objectives: int | None = None,
         jacobian_dtype: torch.dtype | None = None,
         treated: Sequence[int] | None = None,
+        refresh: int = 1,
     ) -> None:
         if method.separate_models:
             raise UsageError(
@@ -98,6 +105,8 @@ class Backward:
         self._layer = _layer_of(method)
         self._jacobian_dtype = jacobian_dtype
         self._treated = None if treated is None else frozenset(treated)
+        kept = KeptWeights(refresh)
+        self._kept = kept if kept.every > 1 and isinstance(method, GramianWeighting) else None
         self._jacobian: Jacobian | None = None
         self._reach: Reach | None = None
         self._wrappers = distributed.Wrappers()
@@ -105,7 +114,7 @@ class Backward:
         self._trace: Trace | None = None
         self.objectives = objectives or 0
         self.gramian: Tensor | None = None
-        """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one."""
+        """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one in it."""
         self.weights: Tensor | None = None
         """(G, m): the weights of the last step, if the method answers weights."""
         self._require_fit()
@@ -156,7 +165,7 @@ class Backward:
         try:
             heads = self._heads.step(self._shared.ids, rows, aside, weighted=weighted)
             step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated)
-            outcome = self._run(step) if self._trace is None else self._traced(step, self._trace)
+            outcome = self._outcome(step, rows)
         except BaseException:
             aside.put_back()
             raise
@@ -210,7 +219,8 @@ class Backward:
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs; loads with `torch.load(weights_only=True)`."""
         state = {"method": self.method.state_dict(), "objectives": self.objectives, "groups": self.group_names}
-        return state | ({"last_layer": self.last_layer} if self._layer else {})
+        state |= {"last_layer": self.last_layer} if self._layer else {}
+        return state | ({"kept": self._kept.state_dict()} if self._kept else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`; raises `UsageError` if it is of other groups or another K."""
@@ -231,6 +241,21 @@ class Backward:
         self.objectives = state["objectives"] or self.objectives
         if self._layer:
             self._layer.restore(state.get("last_layer", []), self._shared.trainable)
+        if self._kept:
+            self._kept.forget()
+            if "kept" in state:
+                self._kept.load_state_dict(state["kept"])
+
+    def _outcome(self, step: strategies.Step, rows: Sequence[int]) -> strategies.Outcome:
+        """Of a step with kept weights, or of one in which the method answers."""
+        if self._kept and isinstance(self.method, GramianWeighting) and (kept := self._kept.of(rows)) is not None:
+            outcome = strategies.apply_kept(self.method, kept, step)
+            self._kept.used()
+            return outcome
+        outcome = self._run(step) if self._trace is None else self._traced(step, self._trace)
+        if self._kept and outcome.weights is not None:
+            self._kept.computed(outcome.weights, rows, self.objectives)
+        return outcome
 
     def _run(self, step: strategies.Step) -> strategies.Outcome:
         method, layer = self.method, self._layer
@@ -268,6 +293,8 @@ class Backward:
         self._heads.forget()
         if self._layer:
             self._layer.forget()
+        if self._kept:
+            self._kept.forget()
         if self.method.objectives and not self._one_group and self.group_names != before:
             known = {name: index for index, name in enumerate(before)}
             self.method.regroup([known.get(name) for name in self.group_names])

@@ -29,8 +29,8 @@ class Graph(NamedTuple):
     """Whether there is a reentrant checkpoint of which no parameter was found."""
 
 
-def graph_of(loss: Tensor) -> Graph:
-    """Walk the graph of `loss`."""
+def graph_of(*losses: Tensor) -> Graph:
+    """Walk the graph of a loss, or the union of those of several."""
     leaves: dict[int, Leaf] = {}
     opaque = False
 
@@ -39,11 +39,13 @@ def graph_of(loss: Tensor) -> Graph:
         if known is None or use < known.first_use:
             leaves[id(tensor)] = Leaf(tensor, use)
 
-    if loss.grad_fn is None:
-        note(loss, 0)
-        return Graph(leaves, opaque)
+    stack: list[Any] = []
+    for loss in losses:
+        if loss.grad_fn is None:
+            note(loss, 0)
+        else:
+            stack.append(loss.grad_fn)
     seen: set[Any] = set()
-    stack: list[Any] = [loss.grad_fn]
     while stack:
         node = stack.pop()
         if node in seen:

@@ -87,6 +87,12 @@ class HeadsOfStep:
         self._aside.take(heads)
         return heads
 
+    def of_all(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """The leaves outside `shared` that any of the `losses` reaches, kept away from now on."""
+        found = [leaf.tensor for leaf in graph_of(*losses).leaves.values() if id(leaf.tensor) not in self._shared]
+        self._aside.take(found)
+        return found
+
     @contextmanager
     def of(self, row: int, loss: Tensor) -> Iterator[None]:
         """A context around the backward pass of `loss`.

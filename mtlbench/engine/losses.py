@@ -53,18 +53,29 @@ def each(losses: Losses, count: int) -> Iterator[Tensor]:
 
 
 def run_backward(
-    losses: Sequence[Tensor], weights: Sequence[Tensor] | None = None, *, retain_graph: bool = False, row: int = 0
+    losses: Sequence[Tensor],
+    weights: Sequence[Tensor] | None = None,
+    *,
+    inputs: Sequence[Tensor] | None = None,
+    retain_graph: bool = False,
+    row: int = 0,
 ) -> None:
     """`torch.autograd.backward`, with what goes wrong there in words.
 
     Args:
         losses: scalars.
         weights: what each is multiplied by; 1 if not given.
+        inputs: the only leaves that get a gradient, some; all if not given.
         retain_graph: whether another pass needs the graph.
         row: how many losses of a generator came before.
     """
     try:
-        torch.autograd.backward(list(losses), None if weights is None else list(weights), retain_graph=retain_graph)
+        torch.autograd.backward(
+            list(losses),
+            None if weights is None else list(weights),
+            inputs=None if inputs is None else list(inputs),
+            retain_graph=retain_graph,
+        )
     except RuntimeError as error:
         raise explained(error, row) from error
 
@@ -89,7 +100,7 @@ def explained(error: RuntimeError, row: int = 0) -> Exception:
         )
     if "Checkpointing is not compatible" in said:
         return UsageError(
-            "gradients at one layer cannot be taken through a reentrant checkpoint: use "
+            "gradients by some parameters alone cannot be taken through a reentrant checkpoint: use "
             "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
         )
     if "mark a variable ready only once" in said or "finished reduction in the prior iteration" in said:

@@ -63,7 +63,7 @@ class Reach:
                 "shared holds parameters that one objective alone reaches: the rows of all others are zero there, "
                 f"which changes what the method does to the rest. {self._listed(alone)} Heads of single objectives do "
                 "not belong in shared: pass what the objectives have in common, such as shared=model.encoder.",
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _alone(self, found: Sequence[set[int]]) -> dict[str, int]:

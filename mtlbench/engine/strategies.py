@@ -147,6 +147,86 @@ def fill_and_combine(
     return Outcome(values, weights, gramian)
 
 
+def apply_kept(method: GramianWeighting, weights: Tensor, step: Step) -> Outcome:
+    """A step whose weights are known before it: the method is not asked.
+
+    Losses that share a graph and have one weight each take one pass over their weighted sum. Where heads are trained by
+    their own loss, another over the plain sum goes before it, as deep as heads reach: dividing a head's gradient by
+    its weight would lose it where that is zero. Otherwise each loss takes a pass, and its gradient is added with the
+    weights of the groups and let go of.
+
+    Args:
+        method: whose weights they are.
+        weights: (G, m), or (1, m) for the same weights in every group; float64 on the CPU.
+        step: what is combined.
+    """
+    step.aside.take(step.shared.trainable.values())
+    in_one = isinstance(step.losses, Sequence) and len(weights) == 1 and step.count > 1
+    values = _in_one_pass(method, weights[0], step) if in_one else _one_by_one(weights, step)
+    method.require_finite("loss", values.cpu())
+    _require_finite_gradients(method, step.shared)
+    if not in_one:
+        step.heads.release(weights.mean(0) if method.heads == "weighted" else None)
+    return Outcome(values, weights)
+
+
+def _in_one_pass(method: GramianWeighting, weights: Tensor, step: Step) -> Tensor:
+    losses = list(each(step.losses, step.count))
+    values = torch.stack([loss.detach() for loss in losses])
+    factors = weights.to(values).unbind()
+    shared = list(step.shared.trainable.values())
+    if method.heads == "weighted":
+        for row, loss in enumerate(losses):
+            step.heads.look(row, loss)
+        run_backward(losses, factors)
+    else:
+        if heads := step.heads.of_all(losses):
+            run_backward(losses, inputs=heads, retain_graph=True)
+        run_backward(losses, factors, inputs=shared)
+    for p in shared:
+        if p.grad is not None and p.grad.is_sparse:  # combined gradients are dense in all steps
+            p.grad = p.grad.to_dense()
+    return values
+
+
+def _one_by_one(weights: Tensor, step: Step) -> Tensor:
+    groups = list(step.shared.groups.values())
+    factors = weights.expand(len(groups), -1).tolist()
+    keep_graph = isinstance(step.losses, Sequence)
+    found: list[Tensor] = []
+    sums: dict[Tensor, Tensor] = {}
+    for loss in each(step.losses, step.count):
+        row = len(found)
+        last = row == step.count - 1
+        with step.heads.of(row, loss):
+            run_backward([loss], retain_graph=keep_graph and not last, row=0 if keep_graph else row)
+        for parameters, of_group in zip(groups, factors, strict=True):
+            _add_up(parameters, of_group[row], sums)
+        found.append(loss.detach())
+        del loss
+    for p in step.shared.trainable.values():
+        p.grad = sums.get(p)
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def _add_up(parameters: Sequence[Tensor], factor: float, sums: dict[Tensor, Tensor]) -> None:
+    """Move the gradients of `parameters`, times `factor`, into `sums`."""
+    totals, gradients = [], []
+    for p in parameters:
+        if p.grad is None:
+            continue
+        gradient = p.grad.to_dense() if p.grad.is_sparse else p.grad
+        p.grad = None
+        if p in sums:
+            totals.append(sums[p])
+            gradients.append(gradient)
+        else:
+            sums[p] = gradient.mul_(factor)
+    if totals:
+        torch._foreach_add_(totals, gradients, alpha=factor)
+
+
 def learn_order(method: GramianWeighting, layer: LastLayer, losses: Sequence[Tensor]) -> None:
     """Let the choice of the last layer see the graphs of objectives that it has not seen."""
     for objective, loss in zip(method.present.tolist(), losses, strict=True):

@@ -52,7 +52,7 @@ class MethodTrace:
     groups: tuple[str, ...]
     """The names of the M groups."""
     steps: Array
-    """(T,) int64 steps of training in the window."""
+    """(T,) int64 steps of training in the window in which the method was asked: with kept weights, not all."""
     corrected: Array
     """(T, M, K, K) float32 share of the visits of gradient k to l in which k was changed (PCGrad, GradVac)."""
     negative: Array

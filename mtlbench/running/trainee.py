@@ -99,6 +99,7 @@ class Trainee:
             len(objectives),
             jacobian_dtype=dtype,
             treated=None if treated is None else [row for row, k in enumerate(objectives) if k in treated],
+            refresh=cell.axes.get("refresh") or 1,
         )
         method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]

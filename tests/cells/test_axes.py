@@ -108,3 +108,23 @@ def test_the_committed_axes_hold_what_they_always_held() -> None:
 
 def test_help_tells_the_granularities_that_there_are() -> None:
     assert AXES["granularity"].takes == "|".join(GRANULARITIES)
+
+
+def test_refresh_is_an_axis_of_the_methods_that_weigh_by_gramians() -> None:
+    before = one("method=pcgrad")
+    assert one("method=pcgrad", "refresh=1") == before
+    kept = one("method=pcgrad", "refresh=10")
+    assert (kept.label, kept.canonical()["refresh"]) == ("pcgrad(refresh=10)", 10)
+    assert kept.id != before.id
+    assert dict(Cell.from_data(json.loads(json.dumps(kept.to_data()))).axes) == kept.axes
+    (command,) = commands([CellInfo(**kept.canonical())], [0])
+    assert parse([*command.split()[2:], "against=none"]).cells == [kept]
+    for without in ("uniform", "graddrop", "single_task"):
+        assert one(f"method={without}", "refresh=10") == one(f"method={without}")
+    assert [c.axes["refresh"] for c in parse([*WORDS, "refresh=1,10"]).cells if c.method == "pcgrad"] == [None, 10]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "none", "1e3", "10000000", "[1,2]"])
+def test_a_refresh_that_is_no_number_of_steps_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=r"refresh=.* is not allowed: it is a whole number of steps"):
+        parse(["method=pcgrad", "task=multimnist", f"refresh={value}"])

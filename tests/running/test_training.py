@@ -81,6 +81,19 @@ def test_resumed_equals_uninterrupted_at_every_granularity(
     assert measured(train(words, tmp_path / "cut")) == measured(whole)
 
 
+@pytest.mark.parametrize("variant", ["plain", "sampled"])
+def test_resumed_equals_uninterrupted_between_two_refreshes(
+    train: Callable[..., Record], tmp_path: Path, variant: str
+) -> None:
+    words = f"method=gradvac task=tiny/{variant} refresh=4 against=none"
+    whole = train(words, tmp_path / "whole")
+    assert measured(whole) != measured(train(words.replace("refresh=4", ""), tmp_path / "each"))
+    for stop in (3, 4, 2):  # after 3, 7 and 9 steps
+        with pytest.raises(Interrupted):
+            train(words, tmp_path / "cut", should_stop=stop_after(stop))
+    assert measured(train(words, tmp_path / "cut")) == measured(whole)
+
+
 def test_a_process_that_dies_goes_on_from_the_last_checkpoint(train: Callable[..., Record], tmp_path: Path) -> None:
     words = "method=gradvac task=tiny"
     whole = train(words, tmp_path / "whole")
