@@ -43,7 +43,7 @@ def tiny() -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def registry_as_before() -> Iterator[None]:
     """What the tests of one file register is gone for the next file; some of it ends the process that uses it."""
-    before = {kind: dict(kind.entries()) for kind in (registry.methods, registry.tasks)}
+    before = {kind: dict(kind.entries()) for kind in (registry.methods, registry.tasks, registry.samplings)}
     yield
     for kind, entries in before.items():
         kept = {name: entry for name, entry in kind.entries().items() if name in entries or entry.origin == str(TINY)}

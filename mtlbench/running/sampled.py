@@ -132,5 +132,5 @@ def _wrong(shares: Shares) -> str | None:
 
 def _array(stored: Any, shape: Sequence[int], name: str) -> Shares:
     if not isinstance(stored, Tensor) or stored.dtype != torch.float64 or stored.shape != shape:
-        raise ValueError(f"{name} of sampling is no array of {tuple(shape)} numbers")
+        raise ValueError(f"of sampling it has no {tuple(shape)} numbers called {name}")
     return np.array(stored.cpu().numpy())

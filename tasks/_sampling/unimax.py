@@ -4,10 +4,11 @@ The budget of the whole training is handed out from the smallest objective to th
 what is left, or N times its data where that is less, `U_i = min(rest / objectives left, N amount_i)`, `p_i = U_i /
 sum_j U_j`.
 
-Amounts and budget are in the unit of a task's steps (translation: subwords, with the end of sentences and without
-padding, so that somewhat less than N passes are made). Where N passes over everything do not use the budget up,
-shares are proportional to the amounts and every objective is seen more often. The paper's N is not known here, so
-that there is no default: give it.
+Amounts and budget are in the unit of a task's steps. In translation these are subwords, with the end of sentences and
+without padding, and batches hold whole sentences, so that fewer than N passes are made; more only by an objective whose
+share of a step is less than its longest sentence, which has room for that one all the same. Where N passes over
+everything do not use the budget up, shares are proportional to the amounts and every objective is seen more often. The
+paper's N is not known here, so that there is no default: give it.
 """
 
 from __future__ import annotations
