@@ -1,19 +1,22 @@
 """Chi-square DRO: more of the objectives with high losses, within a ball around the shares of the data.
 
-After every epoch, with running means `m_i` of the losses and the shares `p_i` of the data, `q_i` is proportional to
-`p_i max(m_i - eta, 0)`, raised to at least `least p_i` and normalised again, where eta is such that the divergence
-`1/2 sum_i p_i (q_i / p_i - 1)^2` is `rho`. These are the shares of the next epoch (iterated best response); the first
-one has `p`.
+After every epoch, from running means m_i of the losses and the shares p_i of the data (iterated best response):
 
-`m_i <- (1 - ema) m_i + ema l_i` in every step that holds the objective. It begins with the first loss; the authors'
-code begins every epoch at zero, which is the same after some fifty steps. Where no eta reaches rho, q is the limit:
-all that `least` leaves goes to the objectives of the highest loss. Where all losses are equal, q is p. Eta is found
-by bisection to the last bit that changes it.
+    q_i = p_i max(m_i - eta, 0), normalised, raised to at least `least` p_i, and normalised again,
+    with eta such that 1/2 sum_i p_i (q_i / p_i - 1)^2 = rho
 
-Losses are those of training, label smoothing included where the protocol has it, in nats per subword for translation,
-and without the weights of shares. `baselines` are losses that an objective can be expected to reach: with them, m_i
-is what is left to gain. The default of `rho` is that of the authors' script for TED talks in eight languages (their
-code's is 0.1). Defaults are those of their code: `least` 0.2, `ema` 0.1, shares of the data at temperature 1.
+q are the shares of the next epoch; the first one has p. In every step that holds the objective,
+
+    m_i <- (1 - ema) m_i + ema l_i
+
+It begins with the first loss; the authors' code begins every epoch at zero, which is the same after some fifty steps.
+Where no eta reaches rho, q is the limit: all that `least` leaves goes to the objectives of the highest loss. Where all
+losses are equal, q is p. Eta is found by bisection to the last bit that changes it.
+
+Losses are those of training, label smoothing included where the protocol has it, and without the weights of shares; in
+nats per subword for translation. `baselines` are losses that an objective can be expected to reach: with them, m_i is
+what is left to gain. The default of `rho` is that of the authors' script for TED talks in eight languages (their code's
+is 0.1); those of `least`, `ema` and shares of the data at temperature 1 are their code's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Temperature sampling: shares proportional to the training examples of an objective to the power 1/T.
 
-`p_i = D_i^(1/T) / sum_j D_j^(1/T)`: T = 1 is proportional to the data, T towards infinity uniform. With the
-temperature of the protocol, which is the default, it is what a task does without a strategy. Another one changes the
-shares alone, and nothing else that a protocol derives from its temperature, such as the text that subwords are learnt
-from.
+    p_i = D_i^(1/T) / sum_j D_j^(1/T)
+
+T = 1 is proportional to the data, T towards infinity uniform. With the temperature of the protocol, which is the
+default, it is what a task does without a strategy. Another one changes the shares alone, and nothing else that a
+protocol derives from its temperature, such as the text that subwords are learnt from.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """UniMax: as uniform as possible without seeing any objective's data more often than N times.
 
 The budget of the whole training is handed out from the smallest objective to the largest: each gets an equal part of
-what is left, or N times its data where that is less, `U_i = min(rest / objectives left, N amount_i)`, `p_i = U_i /
-sum_j U_j`.
+what is left, or N times its data where that is less.
+
+    U_i = min(rest / objectives left, N amount_i)
+    p_i = U_i / sum_j U_j
 
 Amounts and budget are in the unit of a task's steps. In translation these are subwords, with the end of sentences and
 without padding, and batches hold whole sentences, so that fewer than N passes are made; more only by an objective whose

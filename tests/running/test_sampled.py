@@ -208,7 +208,7 @@ def test_a_cell_that_stopped_goes_on_with_the_shares_and_the_losses_that_it_had(
     [
         (lambda s: s.pop("sampling"), "it has no state of sampling"),
         (lambda s: s["sampling"].update(epoch=0), "its shares are of epoch 0, not 1"),
-        (lambda s: s["sampling"].update(shares=torch.tensor([0.75, 0.5, 0.0]).double()), "its shares sum to 1.25, not 1"),
+        (lambda s: s["sampling"].update(shares=torch.tensor([0.75, 0.5, 0]).double()), "its shares sum to 1.25, not 1"),
         (lambda s: s["sampling"].update(shares=torch.tensor([1.5, -0.5, 0.0]).double()), "its shares are no shares"),
         (lambda s: s["sampling"].update(shares=torch.ones(1).double()), r"it has no \(3,\) numbers called shares"),
         (lambda s: s["sampling"]["state"].clear(), r"the state of sampling has \[\], not \['mean_loss'\]"),
