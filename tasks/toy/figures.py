@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlbench.catalogue.protocol import protocol_label
+from mtlbench.catalogue.registry import role
 from mtlbench.errors import UsageError
 from mtlbench.rendering.drawing import BLACK, LIGHT, Key, Look, few_ticks, finished, panels, styled, wrapped
 
@@ -68,8 +70,10 @@ def draw(runs: Sequence[tuple[Run, Path]]) -> dict[str, Figure]:
     ((variant, scales),) = told
     landscape = LANDSCAPES[variant](scales)
     left_out = len(found) - MOST
-    about = [f"toy/{variant}", f"{left_out} more methods are not shown" if left_out > 0 else ""]
-    shown = dict(sorted(found.items())[:MOST])
+    protocols = ", ".join(sorted({_protocol(run) for run, _ in runs}))
+    about = [f"toy/{variant}, {protocols}", f"{left_out} more methods are not shown" if left_out > 0 else ""]
+    baselines = {run.label for run, _ in runs if role(run.cell.method) == "baseline"}
+    shown = dict(sorted(found.items(), key=lambda item: (item[0] not in baselines, item[0]))[:MOST])
     return {"landscape": _over_the_plane(landscape, shown, about), "losses": _between_losses(landscape, shown, about)}
 
 
@@ -98,8 +102,13 @@ def _between_losses(landscape: Landscape, found: dict[str, list[Way]], about: li
     """The second loss over the first, with the front."""
     front = landscape.at(np.where(np.abs(pareto := landscape.pareto_set()) > 1e3, 1e3, pareto))
 
+    seen = np.concatenate([front, *(way.losses for ways in found.values() for way in ways)])
+    low, high = seen.min(0), seen.max(0)
+    pad = 0.08 * (high - low)
+
     def background(axes: Axes) -> None:
-        axes.margins(0.08)
+        axes.set_xlim(low[0] - pad[0], high[0] + pad[0])
+        axes.set_ylim(low[1] - pad[1], high[1] + pad[1])
 
     return _figure(found, lambda way: way.losses, front, background, ("first loss", "second loss"), about)
 
@@ -140,6 +149,13 @@ def _way(axes: Axes, corners: Array) -> None:
     for look, place, size in ((START, corners[0], 4.5), (END, corners[-1], 9)):
         edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6}
         axes.plot(*place, color=look.color, marker=look.marker, markersize=size, zorder=4, **edge)
+
+
+def _protocol(run: Run) -> str:
+    """The label of a run's protocol, whatever the starting point."""
+    told = run.cell.protocol
+    modified = {key: value for key, value in told["modified"].items() if key != "options.start"}
+    return protocol_label(told["name"], told["version"], modified)
 
 
 def _read(path: Path) -> Way:

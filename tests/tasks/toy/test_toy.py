@@ -162,10 +162,10 @@ def test_a_figure_has_a_panel_for_each_method_and_a_line_for_each_start(
     figures = draw(runs(tmp_path))
     assert [*figures] == ["landscape", "losses"]
     for figure in figures.values():
-        assert [axes.get_title(loc="left") for axes in figure.axes] == ["pcgrad", "uniform"]
+        assert [axes.get_title(loc="left") for axes in figure.axes] == ["uniform", "pcgrad"]
         ways = [[c for c in axes.collections if type(c).__name__ == "LineCollection"] for axes in figure.axes]
-        assert [len(lines) for lines in ways] == [1, 2]
-    starts = {tuple(line.get_segments()[0][0]) for line in figures["landscape"].axes[1].collections[-2:]}
+        assert [len(lines) for lines in ways] == [2, 1]
+    starts = {tuple(line.get_segments()[0][0]) for line in figures["landscape"].axes[0].collections[-2:]}
     assert starts == {(-8.5, 7.5), (9.0, 9.0)}
 
 
