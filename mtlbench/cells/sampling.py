@@ -1,4 +1,7 @@
-"""The words `sampling=NAME` and `sampling.KEY=VALUE`: which strategy shares steps out, with its parameters."""
+"""The words `sampling=NAME` and `sampling.KEY=VALUE`: which strategy shares steps out, with its parameters.
+
+Imports are within functions, since help reads the axes and must not wait for pydantic or yaml.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtlbench.catalogue.registry import samplings
-from mtlbench.catalogue.variants import task_data
-from mtlbench.cells.parameters import checked_parameters, default_parameters, plain
 from mtlbench.errors import UsageError, unknown
 
 DEFAULT = "temperature"
@@ -30,6 +31,8 @@ class Strategy:
     @property
     def changed(self) -> dict[str, Any]:
         """The parameters that differ from their defaults."""
+        from mtlbench.cells.parameters import default_parameters, plain
+
         defaults = default_parameters(self.name, samplings)
         return {k: v for k, v in self.parameters.items() if k not in defaults or defaults[k] != plain(v)}
 
@@ -40,6 +43,8 @@ def read(value: Any) -> Strategy | None:
     Raises:
         UsageError: an unknown name or parameter, or a value that is not allowed.
     """
+    from mtlbench.cells.parameters import checked_parameters
+
     typed = value if isinstance(value, Strategy) else Strategy(str(value))
     found = Strategy(typed.name, checked_parameters(typed.name, typed.parameters, samplings))
     return None if found.name == DEFAULT and not found.changed else found
@@ -66,6 +71,8 @@ def count(axes: Mapping[str, Sequence[Any]]) -> int:
 
 def require_shared_out(task: str, axes: Mapping[str, Sequence[Any]], trains: bool) -> None:
     """Raise `UsageError` where a grid asks for a strategy of a task that has nothing to share out."""
+    from mtlbench.catalogue.variants import task_data
+
     asked = [strategy for strategy in strategies(axes) if read(strategy) is not None]
     if not asked:
         return

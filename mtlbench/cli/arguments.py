@@ -59,11 +59,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     run.add_argument("--quiet", action="store_true", help="print failures only")
     run.add_argument("--retry", action="store_true", help="also train cells again that diverged")
 
-    listing = add("list", "name the methods and tasks there are")
-    listing.add_argument("what", nargs="?", choices=("methods", "tasks"))
+    listing = add("list", "name the methods, tasks and strategies of sampling there are")
+    listing.add_argument("what", nargs="?", choices=("methods", "tasks", "sampling"))
     _plugin(listing)
 
-    show = add("show", "describe a method or a task")
+    show = add("show", "describe a method, a task or a strategy of sampling")
     show.add_argument("name")
     _plugin(show)
 

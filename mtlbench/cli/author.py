@@ -49,7 +49,7 @@ def _named(name: str) -> tuple[list[str], list[str]]:
         registry.load_plugin(name)
         methods, tasks = (sorted(set(kind.entries()) - known) for kind, known in zip(kinds, before, strict=True))
         if not (methods or tasks):
-            raise UsageError(f"{name} registers no method and no task.")
+            raise UsageError(f"{name} registers no method and no task; there is no battery for anything else.")
         return methods, tasks
     methods = [name] if registry.methods.knows(name) else []
     tasks = [name] if name.partition("/")[0] in registry.tasks.entries() else []

@@ -1,4 +1,4 @@
-"""What `mtlbench show` tells of a method or a task."""
+"""What `mtlbench show` tells of a method, a task or a strategy of sampling."""
 
 from __future__ import annotations
 
@@ -35,11 +35,28 @@ def describe_method(console: Console, name: str) -> None:
     _say(console, _flowing(inspect.getdoc(sys.modules[cls.__module__]) or ""))
     _say(console, f"\n[dim]{kind}, {passes} a step, in {safe(entry.origin)}[/]")
     _say(console, _flowing(inspect.getdoc(cls) or ""))
-    grid = Table("parameter", "takes", "default", "search", box=None, padding=(0, 2))
+    _describe_parameters(console, cls, "method", ("search",))
+
+
+def describe_sampling(console: Console, name: str) -> None:
+    """Formula, conventions and source as the strategy's file states them, and its parameters."""
+    cls = registry.samplings.load(name)
+    entry = registry.samplings.entry(name)
+    _say(console, f"[bold]{safe(name)}[/]  {safe(entry.paper)}")
+    _say(console, _flowing(inspect.getdoc(sys.modules[cls.__module__]) or ""))
+    wants = "from the losses of training" if getattr(cls, "observes", False) else "known before training"
+    _say(console, f"\n[dim]shares {wants}, in {safe(entry.origin)}[/]")
+    _describe_parameters(console, cls, "sampling", ())
+
+
+def _describe_parameters(console: Console, cls: type, word: str, more: tuple[str, ...]) -> None:
+    """What the constructor takes, as words; with `search` among `more`, where it is searched."""
+    grid = Table("parameter", "takes", "default", *more, box=None, padding=(0, 2))
     for parameter in parameters(cls).values():
         default = "required" if parameter.required else _typed(parameter.default)
-        search = "" if parameter.search is None else str(parameter.search)
-        grid.add_row(*map(safe, (f"method.{parameter.name}", parameter.allowed, default, search)))
+        told = [f"{word}.{parameter.name}", parameter.allowed, default]
+        told += ["" if parameter.search is None else str(parameter.search)] if more else []
+        grid.add_row(*map(safe, told))
     console.print(grid if grid.row_count else "It takes no parameters.")
 
 

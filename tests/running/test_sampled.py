@@ -53,7 +53,7 @@ class SharedOut(mtlbench.Task):
     objectives = tuple(
         mtlbench.Objective(name, (mtlbench.Metric(name="mse", higher_is_better=False),)) for name in "abc"
     )
-    groups: ClassVar[Mapping[str, Sequence[int]]] = {"hrl": [0, 1], "lrl": [2]}
+    groups = {"hrl": [0, 1], "lrl": [2]}  # noqa: RUF012
     data_digest = "0" * 64
     steps_per_epoch = STEPS
     taken: ClassVar[list[Any]] = []
@@ -197,6 +197,7 @@ def test_a_cell_that_stopped_goes_on_with_the_shares_and_the_losses_that_it_had(
     taken = list(SharedOut.taken)
     path = cut_off(train, words, tmp_path / "cut", steps)
     resumed = train(words, path.parent)
+    assert resumed.provenance
     assert resumed.provenance.resumed == 1
     assert resumed.evaluations == whole.evaluations
     assert resumed.diagnostics == whole.diagnostics
@@ -229,6 +230,7 @@ def test_a_state_that_the_cell_cannot_have_come_to_is_not_gone_on_from(
     again = train(DRO, path.parent, on_warning=warned.append)
     assert len(warned) == 1
     assert re.search(reason, warned[0]), warned
+    assert again.provenance
     assert again.provenance.resumed == 0
     assert again.evaluations == whole.evaluations
 

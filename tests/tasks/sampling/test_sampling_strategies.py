@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from mtlbench.tasks._sampling.temperature import shares
 
 def begun(
     name: str,
-    sizes: Sequence[float],
+    sizes: Any,
     budget: float = 100.0,
     epochs: int = 4,
     protocol: float = 5.0,
@@ -148,7 +147,7 @@ def test_chi2_dro_subtracts_what_an_objective_can_be_expected_to_reach() -> None
     ],
 )
 def test_shares_are_shares_and_follow_the_objectives_when_these_change_places(
-    name: str, parameters: dict[str, float]
+    name: str, parameters: dict[str, Any]
 ) -> None:
     rng = np.random.default_rng(2)
     sizes = np.array([500.0, 3.0, 60.0, 60.0, 1.0, 49.0])
