@@ -69,11 +69,11 @@ class Prepared:
     def shared_out(self, p: NDArray[np.float64], budget: int) -> Portions:
         """How steps of `budget` positions are shared out where the shares are p.
 
-        An objective that has a share has at least the positions of its longest sentence.
+        An objective that has a share has at least the positions of its longest sentence; one that has none, none.
         """
         count = None if self.per_step is None else min(self.per_step, np.count_nonzero(p))
         parts = positions(budget, p, count)
-        budgets = [max(int(parts[k]), longest(self.train[k])) for k in range(len(p))]
+        budgets = [max(int(parts[k]), longest(self.train[k])) if p[k] > 0 else 0 for k in range(len(p))]
         return Portions(p, None if count is None else inclusion(p, count), budgets)
 
     def facts(self) -> dict[str, Any]:
