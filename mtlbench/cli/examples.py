@@ -41,6 +41,9 @@ EXAMPLES = {
       beside `uniform`, as the task states
   mtlbench run method=gradvac task=nmt direction=x2en,en2x
       a word of the task's own, here for protocol.options.direction
+  mtlbench run method=gradvac,uniform task=nmt sampling=temperature,unimax \\
+      sampling.repeats=20
+      other shares of a step for the languages, as a grid axis
   mtlbench run method=gradvac,uniform task=nmt geometry.every=epoch
       also record how similar gradients are, beside the records
   mtlbench run --plugin my_method.py method=my_method task=multimnist
@@ -89,12 +92,14 @@ nothing was written, 130 interrupted.""",
     "list": """\
   mtlbench list
   mtlbench list methods
+  mtlbench list sampling      what share of a step each objective gets
   mtlbench list --plugin my_method.py""",
     "show": """\
   mtlbench show gradvac       formula, conventions, parameters with their types,
                               ranges and defaults
   mtlbench show multimnist    variants, protocols, short words for their keys
-  mtlbench show nmt/families  one variant and its protocols""",
+  mtlbench show nmt/families  one variant and its protocols
+  mtlbench show unimax        a strategy of sampling, with its parameters""",
     "status": """\
   mtlbench status                    the cells under runs
   mtlbench status results=my_results""",
