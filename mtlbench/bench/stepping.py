@@ -16,7 +16,7 @@ from mtlbench.bench.sampling import Sampler
 from mtlbench.bench.workloads import SMALLEST, BuiltIn, Scale, Workload
 from mtlbench.catalogue import building, registry
 from mtlbench.engine.backward import Backward
-from mtlbench.engine.kinds import LossWeighting
+from mtlbench.engine.kinds import GramianWeighting, LossWeighting
 from mtlbench.errors import UsageError
 
 PLAIN = "(plain sum)"
@@ -44,6 +44,7 @@ def steps(
     overrides: Mapping[str, Any] | None = None,
     data_root: str | None = None,
     granularity: str = "whole_model",
+    refresh: int = 1,
     scale: Scale = Scale(),  # noqa: B008 (frozen)
     device: str = "cpu",
     repeats: int = 7,
@@ -59,8 +60,8 @@ def steps(
     of K models, each on its own loss. A task's steps run in the precision of its training. Rows have, with times in
     seconds and memory in bytes:
 
-    - labels `workload`, `K`, `P` (shared parameters), `method`: a method, or in parentheses something to compare with
-      (`PLAIN`, `GRADS`, `KEPT`, `TORCHJD`);
+    - labels `workload`, `K`, `P` (shared parameters), `method`: a method (`NAME refresh=N` where it keeps weights), or
+      in parentheses something to compare with (`PLAIN`, `GRADS`, `KEPT`, `TORCHJD`);
     - ratios: `throughput/uniform`, steps (and so tokens) in a second by those of `uniform`; and of step times
       `/uniform`, its inverse, `/plain sum`, `/K x autograd.grad`;
     - seconds `step`;
@@ -80,6 +81,7 @@ def steps(
         overrides: dotted keys of the protocol to new values.
         data_root: the folder of the real data sets; None for MTLBENCH_DATA. The record does not have it.
         granularity: of the methods that have groups.
+        refresh: n: methods that weigh by Gramians do so in every n-th step (`Backward`). Times are means over n steps.
         scale: of the built-in workloads.
         device: a torch device.
         repeats: samples of each subject.
@@ -98,7 +100,7 @@ def steps(
     for name in names:
         registry.methods.load(name)
     counts = _BUILT_IN_OBJECTIVES if objectives is None else objectives
-    if min([repeats, *counts]) < 1 or not ((shapes and counts) or task):
+    if min([repeats, refresh, *counts]) < 1 or not ((shapes and counts) or task):
         raise UsageError("a benchmark needs a workload or a task, and each number at least 1.")
     chosen = [workloads.built_in(shape, k, scale, device) for shape in shapes for k in counts]
     peer = peers.version() if compare and chosen and peers.autojac() else None
@@ -119,18 +121,19 @@ def steps(
             "K": workload.objectives,
             "P": workload.parameters,
         }
-        subjects, notes = _subjects(workload, names, granularity, peer is not None)
+        subjects, notes = _subjects(workload, names, granularity, refresh, peer is not None)
         samples = sampler.interleave(subjects, repeats, partial(advance, cell))
+        samples = {name: [seconds / period(name, refresh) for seconds in samples[name]] for name in samples}
         del subjects  # before other processes need the memory
         peaks: dict[str, int] = {}
         for subject in samples if measure_memory else ():
-            question = {"settings": settings, "subject": subject, "granularity": granularity}
+            question = {"settings": settings, "subject": subject, "granularity": granularity, "refresh": refresh}
             try:
                 peaks[subject] = memory.peak("mtlbench.bench.stepping:prepared", question, device, plugins)
             except RuntimeError as error:
                 notes[subject] = str(error)
             advance(cell, f"{subject} memory")
-        rows += [_row(cell, subject, samples, peaks, notes) for subject in {**samples, **notes}]
+        rows += [_row(cell, subject, refresh, samples, peaks, notes) for subject in {**samples, **notes}]
     return Bench(
         kind="steps",
         settings={**{k: v for k, v in arguments.items() if k != "data_root"}, "scale": asdict(scale)},
@@ -140,14 +143,21 @@ def steps(
     )
 
 
-def step(workload: Workload, subject: str, granularity: str, watched: bool = False) -> Step:
-    """A whole step of `subject`, on a model of its own.
+def period(subject: str, refresh: int) -> int:
+    """How many steps of `subject` differ in cost: `refresh` for methods that keep weights, 1 for everything else."""
+    known = subject in registry.methods.entries()
+    return refresh if known and issubclass(registry.methods.load(subject), GramianWeighting) else 1
+
+
+def step(workload: Workload, subject: str, granularity: str, watched: bool = False, refresh: int = 1) -> Step:
+    """A whole step of `subject`, on a model of its own; or `period` steps.
 
     Args:
         workload: what is trained.
         subject: a method's registry name, or `PLAIN`, `GRADS`, `KEPT`, `TORCHJD`.
         granularity: of the methods that have groups.
         watched: also sum up what the method does to the gradients.
+        refresh: methods that weigh by Gramians do so in every so many steps.
 
     Raises:
         UsageError: the method does not fit the workload.
@@ -161,19 +171,20 @@ def step(workload: Workload, subject: str, granularity: str, watched: bool = Fal
         trainings = [_Training(workload, [k]) for k in range(workload.objectives)]
         return partial(_all, workload, [training.plain for training in trainings])
     training = _Training(workload)
-    backward = Backward(method, workload.shared(training.model), granularity, workload.objectives)
+    steps = period(subject, refresh)
+    backward = Backward(method, workload.shared(training.model), granularity, workload.objectives, refresh=steps)
     if watched:
         backward.watch()
-    return partial(_all, workload, [partial(training.combined, backward, subject == KEPT)])
+    return partial(_all, workload, steps * [partial(training.combined, backward, subject == KEPT)])
 
 
-def prepared(settings: dict[str, Any], subject: str, granularity: str) -> memory.Action:
+def prepared(settings: dict[str, Any], subject: str, granularity: str, refresh: int = 1) -> memory.Action:
     """A step, to measure its memory; a small one has run, so that libraries are loaded."""
     workload = workloads.build(settings)
     shape = "heads" if workload.one_graph else "separate"
     smallest = workloads.built_in(shape, workload.objectives, SMALLEST, settings["device"])
     step(workloads.build(smallest), subject, "whole_model")()
-    return memory.Action(step(workload, subject, granularity))
+    return memory.Action(step(workload, subject, granularity, refresh=refresh))
 
 
 def _all(workload: Workload, calls: Sequence[Step]) -> None:
@@ -256,7 +267,7 @@ class _Advance:
 
 
 def _subjects(
-    workload: Workload, methods: Sequence[str], granularity: str, compare: bool
+    workload: Workload, methods: Sequence[str], granularity: str, refresh: int, compare: bool
 ) -> tuple[dict[str, Step], dict[str, str]]:
     """What is timed on a workload, and why some methods are not."""
     references = [PLAIN, GRADS if workload.one_graph else KEPT]
@@ -266,7 +277,7 @@ def _subjects(
     notes: dict[str, str] = {}
     for subject in [*methods, *references]:
         try:
-            subjects[subject] = step(workload, subject, granularity)
+            subjects[subject] = step(workload, subject, granularity, refresh=refresh)
         except UsageError as error:
             notes[subject] = str(error)
     return subjects, notes
@@ -275,6 +286,7 @@ def _subjects(
 def _row(
     cell: dict[str, str | int],
     subject: str,
+    refresh: int,
     samples: dict[str, list[float]],
     peaks: dict[str, int],
     notes: dict[str, str],
@@ -285,7 +297,7 @@ def _row(
     ratios = {"throughput/uniform": Spread.of(own, "uniform", "step")}
     ratios |= {f"/{short}": Spread.of(own, "step", short) for short in others}
     return Row(
-        labels={**cell, "method": subject},
+        labels={**cell, "method": f"{subject} refresh={refresh}" if period(subject, refresh) > 1 else subject},
         ratios=ratios,
         seconds=medians(own, ["step"]),
         bytes={"peak": peaks.get(subject)},

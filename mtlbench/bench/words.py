@@ -31,6 +31,7 @@ _KEYS = {
         "K": "objectives",
         "shape": "shapes",
         "granularity": "granularity",
+        "refresh": "refresh",
         "task": "task",
         "protocol": "protocol",
         "protocol.KEY": "overrides",
@@ -53,7 +54,7 @@ _KEYS = {
 }
 """The words of each benchmark and the arguments that they set."""
 
-_NUMBERS = {"objectives", "parameters", "repeats", "records", "batches", "examples"}
+_NUMBERS = {"objectives", "refresh", "parameters", "repeats", "records", "batches", "examples"}
 _SWITCHES = {"measure_memory", "compare"}
 _LISTS = {"objectives", "parameters", "records", "methods", "layouts", "shapes"}
 

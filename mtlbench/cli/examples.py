@@ -243,6 +243,8 @@ Nothing is trained. Exit code: 0 everything holds, 1 something fails.""",
   mtlbench bench steps task=nmt/families direction=both K=3,8 method=gradvac
       the first K language pairs of a batch: throughput relative to uniform,
       memory beyond uniform's by 4KP bytes
+  mtlbench bench steps shape=heads K=8 method=gradvac refresh=10
+      weights computed every tenth step: the mean cost of a step
   mtlbench bench tables records=10000
       `mtlbench table` over generated records: time against only reading their
       JSON, and peak memory
@@ -261,7 +263,7 @@ keys of combination
   K=2,8 P=1e6 dtype=float32|bfloat16|float64
   layout=flat|whole_model|enc_dec|all_layer|all_matrix
 keys of steps
-  K=4,8 shape=heads,separate granularity=NAME
+  K=4,8 shape=heads,separate granularity=NAME refresh=N
   or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
 keys of geometry
   task=NAME[/VARIANT] K=20 method=NAMES every=auto|epoch|N batches=N examples=N

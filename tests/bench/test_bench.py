@@ -165,6 +165,28 @@ def test_steps_compare_every_method_with_uniform_and_the_references(stepped):
     assert separate["gradvac"].ratios["/K x autograd.grad"] is None
 
 
+def test_a_method_that_keeps_weights_is_timed_over_whole_periods_and_by_the_step(monkeypatch):
+    clock = [0.0]
+
+    class Slow(mtlbench.Backward):
+        def __call__(self, *args, **kwargs):
+            found = super().__call__(*args, **kwargs)
+            clock[0] += 7.0 if self.gramian is not None else 1.0
+            return found
+
+    def read():
+        clock[0] += 1e-6
+        return clock[0]
+
+    monkeypatch.setattr(stepping, "Backward", Slow)
+    monkeypatch.setattr("mtlbench.bench.sampling.time.perf_counter", read)
+    quick = {"scale": TINY, "sample_seconds": 0, "measure_memory": False, "compare": False}
+    rows = by_method(steps(("heads",), (2,), ("gradvac", "graddrop"), refresh=3, repeats=1, **quick))
+    assert set(rows) == {"uniform", "gradvac refresh=3", "graddrop", stepping.PLAIN, stepping.GRADS}
+    assert rows["gradvac refresh=3"].seconds["step"] == pytest.approx((7 + 1 + 1) / 3, rel=1e-4)
+    assert rows["graddrop"].seconds["step"] == pytest.approx(1, rel=1e-4)
+
+
 def test_by_default_every_registered_method_is_timed():
     result = steps(("separate",), (2,), scale=TINY, repeats=1, sample_seconds=0, measure_memory=False, compare=False)
     assert set(by_method(result)) == {*registry.methods.names(), stepping.PLAIN, stepping.KEPT}
@@ -392,6 +414,7 @@ def test_steps_refuse_bad_words():
     [
         ("steps task=multimnist K=1,3", "K=3 is not allowed: a batch of multimnist/digits holds 2 objectives"),
         ("steps protocol.clip_norm=1", "say task=NAME"),
+        ("steps task=multimnist refresh=0", "refresh=0 is not allowed"),
         ("steps task=multimnist protocol.clipnorm=1", "clip_norm"),
         ("steps task=multimnist protocol.clip_norm=1,2", "one value, not 2"),
         ("step task=multimnist", "Did you mean 'steps'"),
