@@ -136,7 +136,7 @@ def _parameters(cls: type[Method]) -> str:
     ]
     if not rows:
         return "It takes none."
-    table = [["`method.`", "takes", "default", "searched by `tune=N`", "what it is"], ["---"] * 5, *rows]
+    table = [["`method.KEY`", "takes", "default", "searched by `tune=N`", "what it is"], ["---"] * 5, *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table)
 
 
