@@ -125,7 +125,7 @@ def _figure(
     figure, axes_of = panels(len(found), *((4.2, 4.0) if len(found) == 1 else (2.9, 2.9)))
     for axes, (label, ways) in zip(axes_of, found.items(), strict=True):
         background(axes)
-        is_point = bool((pareto == pareto[0]).all())
+        is_point = bool(np.allclose(pareto, pareto[0]))
         look = {"marker": "o", "markersize": 9} if is_point else {"solid_capstyle": "round"}
         axes.plot(*pareto.T, color=PARETO.color, linewidth=PARETO.width, alpha=0.6, zorder=2, **look)
         for way in ways:

@@ -147,7 +147,8 @@ def trained(train: Callable[..., Record], tmp_path: Path) -> Callable[[str], Non
     def cell(words: str) -> None:
         folder = tmp_path / "toy" / "nash" / "nash@1" / "method" / f"seed0-{abs(hash(words)):x}"
         folder.mkdir(parents=True)
-        record = train(f"task=toy/nash against=none {SHORT} {words}", folder, predictions=folder)
+        task = "" if "task=" in words else "task=toy/nash"
+        record = train(f"{task} against=none {SHORT} {words}", folder, predictions=folder)
         folder = folder.rename(folder.with_name(f"seed0-{record.id}"))
         record.save(folder)
 
@@ -167,6 +168,18 @@ def test_a_figure_has_a_panel_for_each_method_and_a_line_for_each_start(
         assert [len(lines) for lines in ways] == [2, 1]
     starts = {tuple(line.get_segments()[0][0]) for line in figures["landscape"].axes[0].collections[-2:]}
     assert starts == {(-8.5, 7.5), (9.0, 9.0)}
+
+
+def test_a_pareto_set_with_one_pair_of_losses_is_a_point_between_the_losses(
+    trained: Callable[[str], None], tmp_path: Path
+) -> None:
+    trained("task=toy/pcgrad method=uniform")
+    figures = draw(runs(tmp_path))
+    (front,) = [line for line in figures["losses"].axes[0].lines if line.get_linewidth() > 3]
+    assert front.get_marker() == "o"
+    np.testing.assert_allclose(front.get_xydata(), [[20 * math.log(5e-6), 25 * math.log(5e-6)]] * 2, rtol=1e-9)
+    (ray,) = [line for line in figures["landscape"].axes[0].lines if line.get_linewidth() > 3]
+    assert ray.get_marker() == "None"
 
 
 def test_the_command_writes_figures_of_what_runs_left(trained: Callable[[str], None], tmp_path: Path) -> None:
