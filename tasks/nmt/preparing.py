@@ -71,7 +71,7 @@ class Prepared:
 
         An objective that has a share has at least the positions of its longest sentence; one that has none, none.
         """
-        count = None if self.per_step is None else min(self.per_step, np.count_nonzero(p))
+        count = None if self.per_step is None else min(self.per_step, int(np.count_nonzero(p)))
         parts = positions(budget, p, count)
         budgets = [max(int(parts[k]), longest(self.train[k])) if p[k] > 0 else 0 for k in range(len(p))]
         return Portions(p, None if count is None else inclusion(p, count), budgets)
