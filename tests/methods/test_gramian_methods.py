@@ -1,6 +1,5 @@
 """What all Gramian methods share: groups, order, scale, degenerate gradients, absent and treated objectives."""
 
-import itertools
 import math
 
 import numpy as np
@@ -9,8 +8,6 @@ import torch
 from torch import nn
 
 import mtlbench
-from mtlbench.catalogue.registry import methods
-from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting
 
 NAMES = (
     "aligned_mtl",
@@ -251,58 +248,3 @@ def test_the_gradients_of_a_model_are_weighed_group_by_group(name, granularity):
         expected = updates(name, jacobian)
         found = torch.cat([parameters[i].grad.flatten() for i in group]).numpy()
         assert found == pytest.approx(expected, rel=1e-7, abs=1e-10)
-
-
-STEPS = (
-    (((3, 1, 0, 2, 0), (-1, 2, 1, 0, 0), (0, -2, 3, 1, 1)), (1.0, 2.0, 0.5)),
-    (((2, 0, -1, 1, 0), (1, 3, 0, -1, 1), (-2, 1, 1, 0, 2)), (0.9, 1.5, 0.6)),
-    (((1, 1, 0, -2, 1), (0, 1, 2, 0, -1), (3, -1, 0, 1, 0)), (0.5, 1.4, 0.3)),
-    (((0, 2, 1, 1, 1), (2, -1, 0, 1, 0), (1, 1, -3, 0, 1)), (0.4, 1.1, 0.35)),
-)
-"""Four steps of three objectives: gradients in five dimensions, and losses."""
-SAME = (
-    {"uniform", "scalarization"},  # all weights are 1 unless some are given
-)
-MODELS_OF_THEIR_OWN = {"single_task", "twin"}  # what is compared with the others, not one of them
-
-
-def learn(method, losses):
-    """A step of the method's own parameters, which the optimiser of the model takes in a run."""
-    parameters = list(method.parameters())
-    if parameters:
-        gradients = torch.autograd.grad(method.scalarize(losses), parameters)
-        with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter -= 0.1 * gradient
-
-
-def trajectory(name):
-    """The updates of a method over the steps, as one vector."""
-    method, found = mtlbench.method(name).seed(0), []
-    method.steps_per_epoch = 1
-    for rows, losses in STEPS:
-        jacobian, values = torch.tensor(rows, dtype=torch.float64), torch.tensor(losses, dtype=torch.float64)
-        if isinstance(method, GramianWeighting):
-            found.append(method.weights(jacobian @ jacobian.T, values) @ jacobian)
-        elif isinstance(method, LossWeighting):
-            found.append(method.weights(values) @ jacobian)
-            learn(method, values)
-            if getattr(method, "reviews", False):
-                method.review(values * torch.tensor([0.9, 0.7, 0.8], dtype=torch.float64))
-        else:
-            assert isinstance(method, JacobianAggregator)
-            method.begin(3, 1)
-            method.losses = values
-            found.append(method.aggregate(jacobian))
-    return torch.cat(found)
-
-
-def test_no_two_methods_give_the_same_updates():
-    found = {name: trajectory(name) for name in methods.names() if name not in MODELS_OF_THEIR_OWN}
-    assert set(NAMES) <= set(found)
-    alike = [
-        {one, other}
-        for one, other in itertools.combinations(found, 2)
-        if torch.allclose(found[one], found[other], rtol=1e-3, atol=1e-6)
-    ]
-    assert [pair for pair in alike if pair not in SAME] == []
