@@ -8,7 +8,8 @@ and the update is `sum_k lambda_k g_k`. Entries of absent objectives do not move
 weights have the sum that they have: where the base's sum to 1 in every step, those of some objectives may sum to less.
 
 The base is any method that weighs gradients by their Gramian. It answers as it would alone, with its state, for all
-objectives and for those that are treated; heads are trained, and layers looked at, as under the base. In a step without
+objectives and for those that are treated; heads are trained, and layers and batches looked at, as
+under the base. In a step without
 a treated objective nothing moves.
 
 Conventions of this suite: the base is `mgda` unless another is named, and alpha is constant. The paper's Corollary 1
@@ -29,7 +30,7 @@ from torch import Tensor
 import mtlbench
 from mtlbench.engine.kinds import Heads
 
-TAKEN_OVER = ("heads", "supports", "scale_free", "scope", "layer_name")
+TAKEN_OVER = ("heads", "supports", "scale_free", "scope", "layer_name", "batch_shares")
 
 
 @mtlbench.register_method("cr_mogm", paper="NeurIPS 2022")

@@ -31,6 +31,7 @@ from torch import Tensor
 
 import mtlbench
 from mtlbench.engine.remembering import RememberingAggregator
+from mtlbench.engine.simplex import on_simplex
 
 EPSILON = 1e-8
 
@@ -98,7 +99,7 @@ class MoCo(RememberingAggregator):
         lam = self.lam[place]
         gramian = (means @ means.T).to("cpu", torch.float64)
         moved = lam - self.gamma / steps**self.gamma_sigma * (gramian @ lam + self.rho * lam)
-        lam = moved.softmax(0) * lam.sum() if self.onto == "softmax" else on_simplex(moved, float(lam.sum()))
+        lam = moved.softmax(0) * lam.sum() if self.onto == "softmax" else on_simplex(moved, lam.sum())
         self.lam[place] = lam
         return (self.objectives * lam if self.sum_to_k else lam).to(means) @ means
 
@@ -112,19 +113,3 @@ class MoCo(RememberingAggregator):
             return torch.ones(len(jacobian), dtype=torch.float64)
         lengths = torch.linalg.vector_norm(jacobian, dim=1).to("cpu", torch.float64)
         return self.losses / (lengths + EPSILON)
-
-
-def on_simplex(point: Tensor, total: float) -> Tensor:
-    """The nearest point with non-negative coordinates that sum to `total`.
-
-    It is `max(point - t, 0)` for the one t at which that sums to `total`: among the t that fit the largest 1, 2, ...
-    coordinates, the largest.
-
-    Args:
-        point: (m,).
-        total: not negative.
-    """
-    ordered = point.sort(descending=True).values
-    counts = torch.arange(1, len(point) + 1, dtype=point.dtype)
-    shift = ((ordered.cumsum(0) - total) / counts).max()
-    return (point - shift).clamp(min=0)

@@ -107,6 +107,8 @@ def _needs(cls: type[Method]) -> str:
     if issubclass(cls, JacobianAggregator):
         return "Jacobian"
     assert issubclass(cls, GramianWeighting)
+    if len(_made(cls).batch_shares) > 1:
+        return "products of gradients of independent batches"
     return "Gramian of the last shared layer" if _made(cls).scope == "last_layer" else "Gramian"
 
 
@@ -115,6 +117,8 @@ def _passes(cls: type[Method]) -> str:
         return "1 for each model"
     if issubclass(cls, LossWeighting):
         return "1, and a forward pass" if cls.reviews else "1"
+    if issubclass(cls, GramianWeighting) and len(shares := _made(cls).batch_shares) > 1:
+        return f"K on each of {len(shares)} batches"
     return "1, and K down to that layer" if _needs(cls).endswith("layer") else "K"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -224,7 +225,11 @@ class _Training:
 
     def combined(self, backward: Backward, keep_graphs: bool) -> None:
         losses = self._start()
-        backward(list(losses) if keep_graphs else losses)
+        if isinstance(backward.method, GramianWeighting) and (more := len(backward.method.batch_shares) - 1):
+            others = (self._workload.losses(self.model, self._objectives) for _ in range(more))
+            backward(itertools.chain([losses], others))
+        else:
+            backward(list(losses) if keep_graphs else losses)
         self._finish()
         if isinstance(backward.method, LossWeighting) and backward.method.reviews:
             with torch.no_grad():

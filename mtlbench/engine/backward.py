@@ -17,7 +17,7 @@ from mtlbench.engine.jacobian import Jacobian
 from mtlbench.engine.keeping import KeptWeights
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
 from mtlbench.engine.last_layer import LastLayer, under
-from mtlbench.engine.losses import Losses, in_order
+from mtlbench.engine.losses import Batches, Losses, in_order
 from mtlbench.engine.reach import Reach
 from mtlbench.engine.shared import SharedParameters
 from mtlbench.engine.tracing import Targeting, Trace
@@ -105,6 +105,7 @@ class Backward:
         self._layer = _layer_of(method)
         self._jacobian_dtype = jacobian_dtype
         self._treated = None if treated is None else frozenset(treated)
+        self._batches = len(method.batch_shares) if isinstance(method, GramianWeighting) else 1
         kept = KeptWeights(refresh)
         self._kept = kept if kept.every > 1 and isinstance(method, GramianWeighting) else None
         self._jacobian: Jacobian | None = None
@@ -131,24 +132,27 @@ class Backward:
         """The parameters at which a method such as GradNorm measures gradients; none for others, or before a step."""
         return list(self._layer.names) if self._layer else []
 
-    def __call__(self, losses: Losses, objectives: Sequence[int] | None = None) -> Tensor:
+    def __call__(self, losses: Losses | Batches, objectives: Sequence[int] | None = None) -> Tensor:
         """Run the backward passes of one step and fill `.grad`.
 
         Args:
             losses: scalar losses in the order of the objectives. A list: their graphs may share a trunk. A
                 generator: each loss has a graph of its own (one batch per objective), which is freed before the
-                next loss is asked for.
+                next loss is asked for. For a method that takes gradients from several batches (`batch_shares`), a list
+                or a generator of as many of these, such as `(losses(batch) for batch in batches)`.
             objectives: which objectives the losses belong to, in a step that holds only some of them.
 
         Returns:
-            (m,) the losses, detached.
+            (m,) the losses, detached; means over several batches.
 
         Raises:
-            UsageError: a wrong number of losses, or something that is no scalar loss.
+            UsageError: a wrong number of losses or batches, or something that is no scalar loss.
             Diverged: a loss or a gradient that is not finite; `.grad` is as before the call.
         """
         losses = in_order(losses)
-        if isinstance(losses, Sequence):
+        if self._batches > 1:
+            self._expect_batches(losses, objectives)
+        elif isinstance(losses, Sequence):
             self._expect(len(losses), objectives)
         elif self.objectives == 0 and objectives is None:
             raise UsageError(
@@ -163,7 +167,8 @@ class Backward:
         aside = Aside()
         weighted = self.method.heads == "weighted" and not isinstance(self.method, LossWeighting)
         try:
-            heads = self._heads.step(self._shared.ids, rows, aside, weighted=weighted)
+            several = rows * self._batches
+            heads = self._heads.step(self._shared.ids, several, aside, weighted=weighted or self._batches > 1)
             step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated)
             outcome = self._outcome(step, rows)
         except BaseException:
@@ -202,14 +207,14 @@ class Backward:
         self.method.review(values)
 
     def watch(self) -> Trace | None:
-        """Begin to sum up what the method does to the gradients; None for a method that sees no Gramian of them.
+        """Begin to sum up what the method does to the gradients; None for a method that sees no Gramian of one batch.
 
         Steps give the same bits, and take a little longer.
 
         Raises:
             UsageError: the number of objectives is not known yet.
         """
-        if not isinstance(self.method, GramianWeighting):
+        if not isinstance(self.method, GramianWeighting) or self._batches > 1:
             return None
         if not self.objectives:
             raise UsageError("tell Backward how many objectives there are, objectives=K, before it is watched.")
@@ -268,6 +273,8 @@ class Backward:
             self._jacobian = Jacobian(list(self._shared.groups.values()), self._jacobian_dtype)
         if self._reach is None:
             self._reach = Reach(self._shared.trainable, self.objectives)
+        if isinstance(method, GramianWeighting) and self._batches > 1:
+            return strategies.combine_batches(method, step, self._jacobian, self._reach)
         return strategies.fill_and_combine(method, layer, step, self._jacobian, self._reach)
 
     def _traced(self, step: strategies.Step, trace: Trace) -> strategies.Outcome:
@@ -299,7 +306,22 @@ class Backward:
             known = {name: index for index, name in enumerate(before)}
             self.method.regroup([known.get(name) for name in self.group_names])
 
+    def _expect_batches(self, losses: Any, objectives: Sequence[int] | None) -> None:
+        if isinstance(losses, Sequence) and losses and isinstance(losses[0], Sequence):
+            self._expect(len(losses[0]), objectives)
+        elif self.objectives == 0 and objectives is None:
+            raise UsageError(
+                f"{self.method.name} takes the losses of {self._batches} batches in a step: tell Backward how many "
+                "objectives there are, objectives=K."
+            )
+
     def _require_fit(self) -> None:
+        if self._batches > 1 and (self._kept or self._layer):
+            what = "weights are not kept" if self._kept else "no last layer is looked at"
+            raise UsageError(
+                f"{self.method.name} takes gradients from {self._batches} batches in a step, for which {what}: "
+                f"leave {'refresh' if self._kept else 'the layer'} out."
+            )
         if not isinstance(self.method, LossWeighting):
             self._shared.require_real()
         if self._layer and self._layer.given is not None:

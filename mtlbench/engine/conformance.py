@@ -237,6 +237,12 @@ class _Problem:
         head: Any = self.heads[k]
         return (head(features) - self.x[:, [k % 6]]).square().mean()
 
+    def _losses(self, as_list: bool, present: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
+        if not as_list:
+            return (self.loss(self.encoder(self.x), k) for k in present)
+        features = self.encoder(self.x)
+        return [self.loss(features, k) for k in present]
+
     def gradients(
         self, method: Method, as_list: bool, steps: Sequence[Sequence[int]], treated: Sequence[int] | None = None
     ) -> list[Tensor]:
@@ -247,11 +253,10 @@ class _Problem:
         for present in steps:
             for p in parameters:
                 p.grad = None
-            if as_list:
-                features = self.encoder(self.x)
-                backward([self.loss(features, k) for k in present], present)
+            if isinstance(method, GramianWeighting) and len(method.batch_shares) > 1:
+                backward((self._losses(as_list, present) for _ in method.batch_shares), present)
             else:
-                backward((self.loss(self.encoder(self.x), k) for k in present), present)
+                backward(self._losses(as_list, present), present)
             with torch.no_grad():
                 backward.review(0.9**k * self.loss(self.encoder(self.x), k) for k in present)
             found += [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]

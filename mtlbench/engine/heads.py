@@ -125,7 +125,7 @@ class HeadsOfStep:
     def _check(self, row: int, p: Tensor, gradient: Tensor) -> None:
         """Two objectives train `p`; gradients of zero, as of heads whose outputs are stacked, are none."""
         first, theirs = self._first.setdefault(id(p), (row, gradient))
-        if first == row or not isinstance(p, Parameter) or not _moves(gradient):
+        if self._present[first] == self._present[row] or not isinstance(p, Parameter) or not _moves(gradient):
             return
         if not _moves(theirs):
             self._first[id(p)] = row, gradient

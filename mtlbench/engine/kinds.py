@@ -260,6 +260,9 @@ class GramianWeighting(Method):
 
     scope: Literal["shared", "last_layer"] = "shared"
     """The columns of the Gramian: all shared parameters, or those of the last shared layer only."""
+    batch_shares: tuple[float, ...] = (1.0,)
+    """What each independent batch of a step gives to the update `sum_b batch_shares[b] J_b' w`; they sum to 1. With
+    several, `weigh` gets the product `J_1 J_2'` of the first two, which is not symmetric, in place of a Gramian."""
     layer_name: str | None = None
     """The layer, module or parameter that counts as the last shared layer; None for the last in execution."""
     scale_free: ClassVar[bool] = True
@@ -384,13 +387,9 @@ class JacobianAggregator(Method):
         return torch.ones(len(self.present), dtype=torch.float64)
 
 
-def _is_on_host(tensor: Tensor) -> bool:
-    return tensor.is_cpu and tensor.dtype == torch.float64
-
-
 def _on_host(tensor: Tensor) -> Tensor:
     """Detached, on the CPU and in float64."""
-    if _is_on_host(tensor):
+    if tensor.is_cpu and tensor.dtype == torch.float64:
         return tensor.detach() if tensor.requires_grad else tensor
     return tensor.detach().to("cpu", torch.float64)
 

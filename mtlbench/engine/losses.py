@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from mtlbench.engine.distributed import TODAY
 from mtlbench.errors import UsageError
 
 Losses = Sequence[Tensor] | Iterator[Tensor]
+Batches = Sequence[Losses] | Iterator[Losses]
+"""The losses of several independent batches, for methods that take gradients from as many."""
 
 
 def in_order(losses: object) -> Losses:
@@ -32,6 +35,26 @@ def in_order(losses: object) -> Losses:
     if isinstance(losses, Iterable):
         return iter(losses)
     raise UsageError(f"pass the losses as a list or a generator of scalars, not {type(losses).__name__}.")
+
+
+def batches(losses: Any, count: int) -> Iterator[Losses]:
+    """The losses of each of `count` independent batches; each is let go of before the next is asked for.
+
+    Raises:
+        UsageError: another number of batches, or losses that are not apart by batch.
+    """
+    wanted = f"this method takes gradients from {count} independent batches in a step: pass {count} lists of losses"
+    found = 0
+    for of_batch in losses:
+        if isinstance(of_batch, Tensor):
+            raise UsageError(f"{wanted}, not losses.")
+        if found == count:
+            raise UsageError(f"{wanted}, not more.")
+        yield in_order(of_batch)
+        del of_batch
+        found += 1
+    if found != count:
+        raise UsageError(f"{wanted}, not {found}.")
 
 
 def each(losses: Losses, count: int) -> Iterator[Tensor]:

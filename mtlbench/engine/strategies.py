@@ -17,7 +17,7 @@ from mtlbench.engine.heads import HeadsOfStep
 from mtlbench.engine.jacobian import Jacobian
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting
 from mtlbench.engine.last_layer import LastLayer
-from mtlbench.engine.losses import Losses, each, explained, run_backward
+from mtlbench.engine.losses import Losses, batches, each, explained, run_backward
 from mtlbench.engine.reach import Reach
 from mtlbench.engine.shared import SharedParameters
 from mtlbench.errors import Diverged, UsageError
@@ -112,22 +112,10 @@ def fill_and_combine(
         jacobian: of the trainable shared parameters.
         reach: told which of them each loss reaches.
     """
-    m, shared_graph = step.count, isinstance(step.losses, Sequence)
-    present = method.present.tolist()
+    m = step.count
     found: list[Tensor] = []
     with jacobian.filling(m):
-        for loss in each(step.losses, m):
-            row = len(found)
-            if layer is not None and not layer.knows(present[row]):
-                layer.note(present[row], graph_of(loss))
-            jacobian.start_row(row)
-            with step.heads.of(row, loss):
-                run_backward([loss], retain_graph=shared_graph and row < m - 1, row=0 if shared_graph else row)
-            reached = jacobian.end_row()
-            if not reach.settled:
-                reach.note(present[row], reached, jacobian.row(row))
-            found.append(loss.detach())
-            del loss
+        _fill(step, step.losses, found, method.present.tolist(), layer, jacobian, reach)
     values = torch.stack(found)
     if not reach.settled:
         reach.tell()
@@ -145,6 +133,61 @@ def fill_and_combine(
     jacobian.combine(weights.to(jacobian.device))
     step.heads.release(weights.mean(0) if method.heads == "weighted" else None)
     return Outcome(values, weights, gramian)
+
+
+def combine_batches(method: GramianWeighting, step: Step, jacobian: Jacobian, reach: Reach) -> Outcome:
+    """K backward passes for each of several batches; weights from the products of the gradients of the first two.
+
+    Heads that are trained by their own loss get the mean of its gradients over the batches. The values are means too,
+    and the Gramian of the outcome is `J_1 J_2'`.
+    """
+    m, shares = step.count, method.batch_shares
+    rows = len(shares) * m
+    found: list[Tensor] = []
+    with jacobian.filling(rows):
+        for losses in batches(step.losses, len(shares)):
+            _fill(step, losses, found, method.present.tolist(), None, jacobian, reach)
+            del losses
+    if not reach.settled:
+        reach.tell()
+    values = torch.stack(found).view(-1, m)
+    host = torch.cat([values.double(), jacobian.row_sums(rows).view(-1, m)]).cpu()
+    for of_batch in host:
+        method.require_finite("loss, or the sum of the gradient,", of_batch)
+    product = jacobian.gramian(2 * m)[:, :m, m:]
+    gramian, weights = _answer(method, product, values.mean(0), step.treated)
+    jacobian.combine(torch.cat([share * weights for share in shares], 1).to(jacobian.device))
+    if method.heads == "weighted":
+        step.heads.release(torch.cat([share * weights.mean(0) for share in shares]))
+    else:
+        step.heads.release(torch.full((rows,), 1 / len(shares), dtype=torch.float64))
+    return Outcome(values.mean(0), weights, gramian)
+
+
+def _fill(
+    step: Step,
+    losses: Losses,
+    found: list[Tensor],
+    present: Sequence[int],
+    layer: LastLayer | None,
+    jacobian: Jacobian,
+    reach: Reach,
+) -> None:
+    """The rows of one batch, after those of the `found` losses; its losses are added to them."""
+    shared_graph, first = isinstance(losses, Sequence), len(found)
+    for loss in each(losses, step.count):
+        row, place = len(found), len(found) - first
+        if layer is not None and not layer.knows(present[place]):
+            layer.note(present[place], graph_of(loss))
+        jacobian.start_row(row)
+        with step.heads.of(row, loss):
+            keep = shared_graph and place < step.count - 1
+            run_backward([loss], retain_graph=keep, row=0 if shared_graph else place)
+        reached = jacobian.end_row()
+        if not reach.settled:
+            reach.note(present[place], reached, jacobian.row(row))
+        found.append(loss.detach())
+        del loss
 
 
 def apply_kept(method: GramianWeighting, weights: Tensor, step: Step) -> Outcome:

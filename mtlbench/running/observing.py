@@ -35,7 +35,8 @@ class Model:
     module: nn.Module
     objectives: tuple[int, ...]
     batch: Any = None
-    """Of the step, the same for all models unless the protocol gives each its own; None after an evaluation."""
+    """Of the step, the same for all models unless the protocol gives each its own; a tuple where the method takes
+    several; None after an evaluation."""
 
 
 @dataclass(frozen=True)

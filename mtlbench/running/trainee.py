@@ -16,8 +16,9 @@ from mtlbench.catalogue.protocol import Optimizer, Schedule
 from mtlbench.catalogue.task import Task
 from mtlbench.cells.cell import Cell
 from mtlbench.engine.backward import Backward
-from mtlbench.engine.kinds import LossWeighting, Method
+from mtlbench.engine.kinds import GramianWeighting, LossWeighting, Method
 from mtlbench.errors import Diverged, UsageError, unknown
+from mtlbench.running.streams import stream
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 """What is raised where the memory is used up."""
@@ -43,6 +44,9 @@ def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[T
 def step_batches(task: Task, parts: Sequence[Trainee], epoch: int, seed: int) -> Iterator[tuple[Any, ...]]:
     """For every step of an epoch the batch of each model: the same one, or each its own under `same_step`.
 
+    For a method that takes gradients from several batches it is a tuple of them: the first is that of every other
+    method, each further one comes from an order of the data of its own.
+
     Args:
         task: whose batches they are.
         parts: the models.
@@ -53,6 +57,10 @@ def step_batches(task: Task, parts: Sequence[Trainee], epoch: int, seed: int) ->
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(seed)
 
+    if (several := parts[0].batches) > 1:
+        seeds = [seed, *(stream(seed, "further data", b) for b in range(1, several))]
+        orders = [task.batches(epoch, torch.Generator().manual_seed(one)) for one in seeds]
+        return ((batches,) for batches in zip(*orders, strict=False))
     if not has_own_batches(parts):
         return ((batch,) * len(parts) for batch in task.batches(epoch, generator()))
     own = [task.batches_of(k, epoch, generator()) for part in parts for k in part.objectives]
@@ -89,6 +97,8 @@ class Trainee:
         self.model = model
         self.objectives = objectives
         self.protocol = cell.protocol
+        self.batches = len(method.batch_shares) if isinstance(method, GramianWeighting) else 1
+        """How many batches a step takes."""
         method.steps_per_epoch = task.steps_per_epoch
         dtype = DTYPES[cell.axes["jacobian_dtype"]] if cell.axes["jacobian_dtype"] else None
         treated = treated_objectives(cell, task)
@@ -117,16 +127,22 @@ class Trainee:
                 self.backward.review(self.task.losses(self.model, batch, present))
 
     def step(self, batch: Any, learning_rate: float) -> dict[int, Tensor]:
-        """One optimiser step; the detached losses by objective."""
+        """One optimiser step on a batch, or on a tuple of several; the detached losses by objective.
+
+        Of several batches, the step holds the objectives that all of them hold.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        present = [k for k in self.task.present(batch) if k in self.objectives]
+        several = batch if self.batches > 1 else (batch,)
+        held = [set(self.task.present(one)) for one in several]
+        present = [k for k in self.task.present(several[0]) if k in self.objectives and all(k in one for one in held)]
         if not present:
             return {}
         rows = [self.objectives.index(k) for k in present]
         with self._telling_objectives():
-            losses = self.backward(self.task.losses(self.model, batch, present), rows)
+            given = (self.task.losses(self.model, one, present) for one in several)
+            losses = self.backward(given if self.batches > 1 else next(given), rows)
         if self.protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
         self.optimizer.step()

@@ -145,16 +145,23 @@ def build():
     return trunk, nn.ModuleList(nn.Linear(4, 1) for _ in range(K))
 
 
+def given(method, losses):
+    """The losses, or their losses for each batch of a method that takes several."""
+    several = len(getattr(method, "batch_shares", "1"))
+    return losses() if several == 1 else [losses() for _ in range(several)]
+
+
 def train(backward, trunk, heads, optimizer, steps):
     """Some steps with all objectives and some with three, deterministic in the number of the step."""
     for step in steps:
-        rng = torch.Generator().manual_seed(step)
-        features = trunk(torch.randn(8, 5, generator=rng))
         present = [0, 1, 3] if step % 3 == 2 else list(range(K))
+
+        def losses(x=torch.randn(8, 5, generator=torch.Generator().manual_seed(step)), present=present):  # noqa: B008
+            features = trunk(x)
+            return [(heads[k](features) - k).pow(2).mean() for k in present]
+
         optimizer.zero_grad()
-        backward(
-            [(heads[k](features) - k).pow(2).mean() for k in present], objectives=present if step % 3 == 2 else None
-        )
+        backward(given(backward.method, losses), objectives=present if step % 3 == 2 else None)
         optimizer.step()
         with torch.no_grad():
             features = trunk(torch.randn(8, 5, generator=torch.Generator().manual_seed(step)))

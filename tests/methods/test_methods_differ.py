@@ -27,7 +27,8 @@ def update(name):
             return [3**k * (head(features) - (-1) ** k).square().mean() for k, head in enumerate(heads)]
 
         encoder.zero_grad()
-        backward(losses())
+        several = len(getattr(method, "batch_shares", "1"))
+        backward(losses() if several == 1 else [losses() for _ in range(several)])
         for s in method.parameters():
             s.data -= 0.1 * s.grad
             s.grad = None

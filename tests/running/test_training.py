@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 from torch import Tensor, nn
 
+import mtlbench
 from mtlbench.catalogue import building
 from mtlbench.catalogue.protocol import Schedule
 from mtlbench.cells.request import parse
@@ -20,7 +21,7 @@ from mtlbench.errors import UsageError
 from mtlbench.record.schema import CHECKPOINT, Record
 from mtlbench.running.checking import check
 from mtlbench.running.streams import stream
-from mtlbench.running.trainee import learning_rate_factor
+from mtlbench.running.trainee import learning_rate_factor, step_batches, trainees
 from mtlbench.running.training import Interrupted, Progress, run_cell
 
 METHODS = sorted(p.stem for p in (ROOT / "methods").glob("[a-z]*.py"))
@@ -94,6 +95,39 @@ def test_resumed_equals_uninterrupted_between_two_refreshes(
     assert measured(train(words, tmp_path / "cut")) == measured(whole)
 
 
+@pytest.mark.parametrize("variant", ["plain", "sampled"])
+def test_resumed_equals_uninterrupted_where_a_step_takes_several_batches(
+    train: Callable[..., Record], tmp_path: Path, variant: str
+) -> None:
+    words = f"method=sdmgrad task=tiny/{variant} against=none"
+    whole = train(words, tmp_path / "whole")
+    assert whole.cost.steps == STEPS
+    for stop in (3, 5):
+        with pytest.raises(Interrupted):
+            train(words, tmp_path / "cut", should_stop=stop_after(stop))
+    assert measured(train(words, tmp_path / "cut")) == measured(whole)
+
+
+def test_several_batches_come_from_orders_of_the_data_of_their_own(tiny: Path) -> None:
+    task, orders = building.task_class("tiny"), {}
+    for name in ("modo", "sdmgrad", "gradvac"):
+        (cell,) = parse([f"method={name}", "task=tiny", "against=none"]).cells
+        made = task(cell.variant, cell.protocol, None, torch.device("cpu"))
+        parts = trainees(cell, made, made.model(), mtlbench.method(name))
+        steps = [one for (one,) in step_batches(made, parts, 0, 7)]
+        orders[name] = [[*map(_numbers, one if parts[0].batches > 1 else [one])] for one in steps]
+    assert [len(steps[0]) for steps in orders.values()] == [2, 3, 1]
+    assert [[step[0] for step in steps] for steps in orders.values()] == [[step[0] for step in orders["gradvac"]]] * 3
+    assert [step[1] for step in orders["modo"]] == [step[1] for step in orders["sdmgrad"]]
+    assert all(len({*step}) == 3 for step in orders["sdmgrad"])
+    assert len(orders["sdmgrad"]) == len(orders["gradvac"])
+
+
+def _numbers(batch: Any) -> bytes:
+    """What tells two batches of the tiny task apart."""
+    return pickle.dumps([t.tolist() if isinstance(t, torch.Tensor) else t for t in batch])
+
+
 def test_a_process_that_dies_goes_on_from_the_last_checkpoint(train: Callable[..., Record], tmp_path: Path) -> None:
     words = "method=gradvac task=tiny"
     whole = train(words, tmp_path / "whole")
@@ -147,6 +181,8 @@ def test_all_methods_see_the_same_batches_and_draw_the_same_dropout_masks(
         if method == "famo":  # which looks at every batch again after its step
             assert lines[: 2 * STEPS : 2] == lines[1 : 2 * STEPS : 2] or what == "mask"
             lines = lines[::2]
+        if method in ("modo", "sdmgrad"):  # whose first batch of two or three in a step is everybody's
+            lines = lines[:: len(mtlbench.method(method).batch_shares)]
         seen[method] = lines if what == "batch" else lines[:1]
     assert len(seen["uniform"]) == (STEPS if what == "batch" else 1)
     assert all(lines == seen["uniform"] for lines in seen.values())
