@@ -29,7 +29,7 @@ from torch import Tensor
 import mtlbench
 from mtlbench.engine.simplex import on_simplex
 
-SHARES = {2: (0.5, 0.5), 3: (0.0, 0.0, 1.0)}
+SHARES: dict[int, tuple[float, ...]] = {2: (0.5, 0.5), 3: (0.0, 0.0, 1.0)}
 
 
 @mtlbench.register_method("modo", paper="NeurIPS 2023, JMLR 2024")
@@ -44,6 +44,7 @@ class MoDo(mtlbench.GramianWeighting):
 
     scale_free: ClassVar[bool] = False
     per_group: ClassVar[tuple[str, ...]] = ("lam",)
+    batch_shares = SHARES[2]
 
     lam: Tensor
     """(G, K) float64, summing to 1."""

@@ -31,6 +31,8 @@ def describe_method(console: Console, name: str) -> None:
         if issubclass(cls, k)
     )
     passes = "one backward pass" if kind == "LossWeighting" else "K backward passes"
+    if (several := len(getattr(cls, "batch_shares", "1"))) > 1:
+        passes += f" on each of {several} batches"
     _say(console, f"[bold]{safe(name)}[/]  {safe(entry.paper)}")
     _say(console, _flowing(inspect.getdoc(sys.modules[cls.__module__]) or ""))
     _say(console, f"\n[dim]{kind}, {passes} a step, in {safe(entry.origin)}[/]")

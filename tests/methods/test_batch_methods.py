@@ -1,12 +1,16 @@
 """MoDo and SDMGrad: values by hand, TorchJD's answers, and the batches that they are given."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.optimize import minimize
 
 import mtlbench
 from mtlbench.cells.request import parse
+from mtlbench.cli.describe import describe_method
 from mtlbench.engine.simplex import on_simplex
 
 
@@ -88,3 +92,12 @@ def test_the_number_of_batches_follows_the_parameter():
     assert mtlbench.method("modo").batch_shares == (0.5, 0.5)
     assert mtlbench.method("sdmgrad").batch_shares == (0.0, 0.0, 1.0)
     assert mtlbench.method("cr_mogm", base="modo").batch_shares == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("name", "cost"), [("modo", "K backward passes on each of 2 batches a step"),
+                                            ("sdmgrad", "K backward passes on each of 3 batches a step"),
+                                            ("gradvac", "K backward passes a step")])  # fmt: skip
+def test_what_a_step_costs_is_told(name, cost):
+    console = Console(record=True, width=200, file=io.StringIO())
+    describe_method(console, name)
+    assert cost in console.export_text()
