@@ -42,7 +42,7 @@ def test_a_table_says_the_rule_that_its_protocol_states_and_else_the_old_one() -
         "Single-task models: each gets in a step as much as the joint model gets of all K objectives, so that together "
         "they see K times what it sees (single_task_budget: same_step)."
     ]
-    old = table(rows("nmt", "uniform", "single_task"))
+    old = table(rows("xtreme", "uniform", "single_task"))
     assert old.facts["single-task budget"] == "same_share"
     assert len(told(old)) == 1
     assert told(old)[0].endswith("(single_task_budget: same_share).")
@@ -65,6 +65,6 @@ def test_nothing_is_said_without_such_models_and_where_objectives_share_their_in
 
 
 def test_the_two_rules_share_no_table() -> None:
-    records = [*rows("nmt", "single_task"), *rows("nmt", "uniform", "single_task", protocol=STEP)]
+    records = [*rows("xtreme", "single_task"), *rows("xtreme", "uniform", "single_task", protocol=STEP)]
     boards = report(Collection([Run.of(r, Path(f"{r.id}.json")) for r in records]), TableOptions()).boards
     assert sorted(board.table.facts["single-task budget"] for board in boards) == ["same_share", "same_step"]

@@ -272,8 +272,9 @@ def test_no_axis_has_times_of_two_hosts() -> None:
 
 
 def searched(method: str, merit: Sequence[float], test: Any, metric: MetricInfo = ACCURACY) -> Entry:
-    judged = np.asarray(merit, dtype=np.float64)
-    found = Search(len(judged), int(judged.argmax()), judged, np.asarray(test, dtype=np.float64))
+    judged, scores = np.asarray(merit, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    best = int(judged.argmax())
+    found = Search(len(judged), best, judged, scores, np.full_like(judged, np.nan), np.full_like(scores, np.nan), best)
     return entry(method, LEFT_RIGHT, metric=metric, search=found)
 
 
