@@ -162,7 +162,7 @@ def test_unimax_sees_no_sentence_more_often_than_it_may(build):
         for k, pairs in batch.items():
             seen[k] += len(pairs.source)
     passes = seen / task.supply().sizes
-    assert (0 < passes).all()
+    assert (passes > 0).all()
     assert (passes <= given).all()  # padding and whole sentences take the rest
 
 
