@@ -105,7 +105,9 @@ class Bench(_Data):
     """The record of one benchmark; everything that a table shows is in it."""
 
     schema_version: Literal[1] = 1
-    kind: Literal["combination", "steps", "tables", "decoding", "fine-tuning", "dense prediction", "geometry"]
+    kind: Literal[
+        "combination", "steps", "tables", "weights", "decoding", "fine-tuning", "dense prediction", "geometry"
+    ]
     settings: dict[str, Any]
     """The arguments that the benchmark was called with, as JSON holds them."""
     environment: Environment

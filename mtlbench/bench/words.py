@@ -13,6 +13,7 @@ from mtlbench.bench.recording import geometry
 from mtlbench.bench.result import Bench, Progress
 from mtlbench.bench.stepping import steps
 from mtlbench.bench.tabulating import tables
+from mtlbench.bench.weighing import weights
 from mtlbench.catalogue import building, registry
 from mtlbench.cells.words import read_words
 from mtlbench.errors import UsageError, unknown
@@ -38,6 +39,7 @@ _KEYS = {
         "data_root": "data_root",
     },
     "tables": {"records": "records", "repeats": "repeats"},
+    "weights": {"method": "methods", "K": "objectives", "groups": "groups", "repeats": "repeats"},
     "geometry": {
         "K": "objectives",
         "method": "methods",
@@ -54,16 +56,16 @@ _KEYS = {
 }
 """The words of each benchmark and the arguments that they set."""
 
-_NUMBERS = {"objectives", "refresh", "parameters", "repeats", "records", "batches", "examples"}
+_NUMBERS = {"objectives", "groups", "refresh", "parameters", "repeats", "records", "batches", "examples"}
 _SWITCHES = {"measure_memory", "compare"}
-_LISTS = {"objectives", "parameters", "records", "methods", "layouts", "shapes"}
+_LISTS = {"objectives", "groups", "parameters", "records", "methods", "layouts", "shapes"}
 
 
 def run_bench(words: Sequence[str], plugins: Sequence[str] = (), progress: Progress | None = None) -> Bench:
     """Run the benchmark that the words ask for: its name, then `key=value`.
 
-    The name is `combination` (the default), `steps`, `tables`, `geometry`, or that of a task whose package has a module
-    `bench`: then its function `bench(words, progress) -> Bench` gets the other words, but for `threads=N`.
+    The name is `combination` (the default), `steps`, `tables`, `weights`, `geometry`, or that of a task whose package
+    has a module `bench`: then its function `bench(words, progress) -> Bench` gets the other words, but for `threads=N`.
 
     Raises:
         UsageError: an unknown word or a bad value; nothing has been measured.
@@ -94,8 +96,9 @@ def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[st
     keys = _KEYS[what]
     own = {key: values for key, values in axes.items() if not key.startswith("protocol.")}
     arguments = {keys[key]: _argument(key, keys[key], values) for key, values in own.items()}
-    if what == "tables":
-        return tables(**arguments, progress=progress)
+    if what in ("tables", "weights"):
+        alone = tables if what == "tables" else weights
+        return alone(**arguments, progress=progress)
     if what != "combination":
         _split_task(arguments, {key: _single(key, values) for key, values in axes.items() if key not in own})
     if what == "geometry":

@@ -245,6 +245,8 @@ Nothing is trained. Exit code: 0 everything holds, 1 something fails.""",
       memory beyond uniform's by 4KP bytes
   mtlbench bench steps shape=heads K=8 method=gradvac refresh=10
       weights computed every tenth step: the mean cost of a step
+  mtlbench bench weights K=8 groups=1,100 method=nash_mtl,cagrad
+      what a method's own mathematics takes, apart from gradients
   mtlbench bench tables records=10000
       `mtlbench table` over generated records: time against only reading their
       JSON, and peak memory
@@ -265,6 +267,8 @@ keys of combination
 keys of steps
   K=4,8 shape=heads,separate granularity=NAME refresh=N
   or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
+keys of weights
+  method=NAMES (by default all) K=2,8,32 groups=1,100 repeats=N threads=N
 keys of geometry
   task=NAME[/VARIANT] K=20 method=NAMES every=auto|epoch|N batches=N examples=N
   device=cpu|cuda repeats=N threads=N protocol=NAME protocol.KEY=VALUE
