@@ -19,6 +19,7 @@ from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeig
 from mtlbench.engine.last_layer import LastLayer, under
 from mtlbench.engine.losses import Batches, Losses, in_order
 from mtlbench.engine.reach import Reach
+from mtlbench.engine.representation import Wrt, at_representation, combine_at_representation, tensors_of
 from mtlbench.engine.shared import SharedParameters
 from mtlbench.engine.tracing import Targeting, Trace
 from mtlbench.engine.visiting import watched
@@ -78,6 +79,8 @@ class Backward:
             A kept step of a list of losses takes one backward pass where there is one group, and another one down to
             the heads where these are trained by their own loss (`register_hook` then sees the weighted sum); of a
             generator, that of each loss; of a list with several groups, K passes. Other methods have no use for it.
+        wrt: `representation`: methods that need gradients get those with respect to the tensors that all heads read,
+            which every call is given; K passes through the heads, one through the encoder. Not the same weights.
 
     Raises:
         UsageError: a method that needs the runner or does not support K, parameters that fit no group, an unknown
@@ -93,6 +96,7 @@ class Backward:
         jacobian_dtype: torch.dtype | None = None,
         treated: Sequence[int] | None = None,
         refresh: int = 1,
+        wrt: Wrt = "parameters",
     ) -> None:
         if method.separate_models:
             raise UsageError(
@@ -108,6 +112,7 @@ class Backward:
         self._batches = len(method.batch_shares) if isinstance(method, GramianWeighting) else 1
         kept = KeptWeights(refresh)
         self._kept = kept if kept.every > 1 and isinstance(method, GramianWeighting) else None
+        self._representation = at_representation(method, wrt, jacobian_dtype)
         self._jacobian: Jacobian | None = None
         self._reach: Reach | None = None
         self._wrappers = distributed.Wrappers()
@@ -132,7 +137,12 @@ class Backward:
         """The parameters at which a method such as GradNorm measures gradients; none for others, or before a step."""
         return list(self._layer.names) if self._layer else []
 
-    def __call__(self, losses: Losses | Batches, objectives: Sequence[int] | None = None) -> Tensor:
+    def __call__(
+        self,
+        losses: Losses | Batches,
+        objectives: Sequence[int] | None = None,
+        representation: Tensor | Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """Run the backward passes of one step and fill `.grad`.
 
         Args:
@@ -141,15 +151,17 @@ class Backward:
                 next loss is asked for. For a method that takes gradients from several batches (`batch_shares`), a list
                 or a generator of as many of these, such as `(losses(batch) for batch in batches)`.
             objectives: which objectives the losses belong to, in a step that holds only some of them.
+            representation: what all heads read, of this very step, with `wrt="representation"`.
 
         Returns:
             (m,) the losses, detached; means over several batches.
 
         Raises:
-            UsageError: a wrong number of losses or batches, or something that is no scalar loss.
+            UsageError: a wrong number of losses or batches, something that is no scalar loss, no such representation.
             Diverged: a loss or a gradient that is not finite; `.grad` is as before the call.
         """
         losses = in_order(losses)
+        tensors = tensors_of(representation, self.method, self._representation is not None, losses)
         if self._batches > 1:
             self._expect_batches(losses, objectives)
         elif isinstance(losses, Sequence):
@@ -169,7 +181,7 @@ class Backward:
         try:
             several = rows * self._batches
             heads = self._heads.step(self._shared.ids, several, aside, weighted=weighted or self._batches > 1)
-            step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated)
+            step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated, tensors)
             outcome = self._outcome(step, rows)
         except BaseException:
             aside.put_back()
@@ -207,14 +219,14 @@ class Backward:
         self.method.review(values)
 
     def watch(self) -> Trace | None:
-        """Begin to sum up what the method does to the gradients; None for a method that sees no Gramian of one batch.
+        """Begin to sum up what the method does to the gradients; None where it sees no Gramian of those of parameters.
 
         Steps give the same bits, and take a little longer.
 
         Raises:
             UsageError: the number of objectives is not known yet.
         """
-        if not isinstance(self.method, GramianWeighting) or self._batches > 1:
+        if not isinstance(self.method, GramianWeighting) or self._batches > 1 or self._representation:
             return None
         if not self.objectives:
             raise UsageError("tell Backward how many objectives there are, objectives=K, before it is watched.")
@@ -267,6 +279,8 @@ class Backward:
         if isinstance(method, LossWeighting):
             return strategies.weigh_losses(method, step)
         assert isinstance(method, GramianWeighting | JacobianAggregator)
+        if self._representation:
+            return combine_at_representation(method, self._representation, step)
         if layer is not None and isinstance(method, GramianWeighting) and isinstance(step.losses, Sequence):
             return strategies.weigh_at_last_layer(method, layer, step, self._jacobian_dtype)
         if self._jacobian is None:
@@ -322,6 +336,8 @@ class Backward:
                 f"{self.method.name} takes gradients from {self._batches} batches in a step, for which {what}: "
                 f"leave {'refresh' if self._kept else 'the layer'} out."
             )
+        if self._representation:
+            self._representation.require_fit(len(self._shared.groups))
         if not isinstance(self.method, LossWeighting):
             self._shared.require_real()
         if self._layer and self._layer.given is not None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 import gc
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.nn import Parameter
+
+Edge = tuple[Any, int]
+"""Where the gradient of a tensor arrives: a node of the graph, and which of its outputs the tensor was."""
 
 
 class Leaf(NamedTuple):
@@ -27,11 +31,20 @@ class Graph(NamedTuple):
     """By `id`. Parameters of modules that run in a reentrant checkpoint are among them, whether used or not."""
     opaque: bool
     """Whether there is a reentrant checkpoint of which no parameter was found."""
+    met: frozenset[Edge] = frozenset()
+    """The edges at which the walk ended."""
 
 
-def graph_of(*losses: Tensor) -> Graph:
-    """Walk the graph of a loss, or the union of those of several."""
+def edge_of(tensor: Tensor) -> Edge:
+    """That of a tensor which requires a gradient."""
+    edge = get_gradient_edge(tensor)
+    return edge.node, edge.output_nr
+
+
+def graph_of(*losses: Tensor, until: Collection[Edge] = ()) -> Graph:
+    """Walk the graph of a loss, or the union of those of several; not beyond the edges `until`, a set."""
     leaves: dict[int, Leaf] = {}
+    met: set[Edge] = set()
     opaque = False
 
     def note(tensor: Tensor, use: int) -> None:
@@ -41,7 +54,9 @@ def graph_of(*losses: Tensor) -> Graph:
 
     stack: list[Any] = []
     for loss in losses:
-        if loss.grad_fn is None:
+        if until and (edge := edge_of(loss)) in until:
+            met.add(edge)
+        elif loss.grad_fn is None:
             note(loss, 0)
         else:
             stack.append(loss.grad_fn)
@@ -52,10 +67,12 @@ def graph_of(*losses: Tensor) -> Graph:
             continue
         seen.add(node)
         kind = type(node).__name__
-        for next_node, _ in node.next_functions:
+        for next_node, output in node.next_functions:
             if next_node is None:
                 continue
-            if type(next_node).__name__ == "AccumulateGrad":
+            if until and (next_node, output) in until:
+                met.add((next_node, output))
+            elif type(next_node).__name__ == "AccumulateGrad":
                 note(next_node.variable, node._sequence_nr())
             else:
                 stack.append(next_node)
@@ -64,7 +81,7 @@ def graph_of(*losses: Tensor) -> Graph:
             opaque |= not inside
             for p in inside:
                 note(p, node._sequence_nr())
-    return Graph(leaves, opaque)
+    return Graph(leaves, opaque, frozenset(met))
 
 
 def parameters_in(function: object) -> Iterator[Parameter]:

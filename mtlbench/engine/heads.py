@@ -83,8 +83,7 @@ class HeadsOfStep:
                 "weights of this method: use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
             )
         heads = [leaf.tensor for leaf in graph.leaves.values() if id(leaf.tensor) not in self._shared]
-        self._heads.remember(objective, heads)
-        self._aside.take(heads)
+        self.take(row, heads)
         return heads
 
     def of_all(self, losses: Sequence[Tensor]) -> list[Tensor]:
@@ -100,7 +99,21 @@ class HeadsOfStep:
         Raises:
             UsageError: a parameter outside `shared` that this loss and another one train.
         """
-        heads = self.look(row, loss) or []
+        with self.holding(row, self.look(row, loss) or []):
+            yield
+
+    def take(self, row: int, heads: list[Tensor]) -> None:
+        """Keep away, from now on, the leaves outside `shared` that the caller has found the loss of `row` to reach."""
+        self._heads.remember(self._present[row], heads)
+        self._aside.take(heads)
+
+    @contextmanager
+    def holding(self, row: int, heads: list[Tensor]) -> Iterator[None]:
+        """A context around what leaves the gradients of these `heads` of `row` in `.grad`, which are held back.
+
+        Raises:
+            UsageError: as `of`.
+        """
         before = [p.grad for p in heads]
         for p in heads:
             p.grad = None

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from mtlbench.engine.aside import Aside
 from mtlbench.engine.graph import graph_of
 from mtlbench.engine.heads import HeadsOfStep
 from mtlbench.engine.jacobian import Jacobian
-from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting
+from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
 from mtlbench.engine.last_layer import LastLayer
 from mtlbench.engine.losses import Losses, batches, each, explained, run_backward
 from mtlbench.engine.reach import Reach
@@ -36,6 +37,8 @@ class Step:
     """What passes may overwrite; the caller puts it back after an error, and merges it after success."""
     treated: Collection[int] | None
     """The objectives that the method corrects; None for all."""
+    representation: Sequence[Tensor] = ()
+    """What heads read, where gradients are taken with respect to it."""
 
 
 class Outcome(NamedTuple):
@@ -62,7 +65,7 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
             for row, loss in enumerate(kept):
                 step.heads.look(row, loss)
             run_backward(kept, weights.to(values).unbind())
-            _require_finite_gradients(method, step.shared)
+            require_finite_gradients(method, step.shared)
     else:
         weights = _derivatives(method, torch.zeros(step.count, dtype=torch.float64))
         found: list[Tensor] = []
@@ -74,7 +77,7 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
             del loss
         values = torch.stack(found)
         _require_finite_losses(method, values)
-        _require_finite_gradients(method, step.shared)
+        require_finite_gradients(method, step.shared)
     return Outcome(values, weights.detach()[None])
 
 
@@ -96,7 +99,7 @@ def weigh_at_last_layer(method: GramianWeighting, layer: LastLayer, step: Step, 
     for row, loss in enumerate(losses):
         step.heads.look(row, loss)
     run_backward(losses, weights[0].to(values).unbind())
-    _require_finite_gradients(method, step.shared)
+    require_finite_gradients(method, step.shared)
     return Outcome(values, weights, gramian)
 
 
@@ -116,9 +119,29 @@ def fill_and_combine(
     found: list[Tensor] = []
     with jacobian.filling(m):
         _fill(step, step.losses, found, method.present.tolist(), layer, jacobian, reach)
-    values = torch.stack(found)
     if not reach.settled:
         reach.tell()
+    columns = None if layer is None else layer.choose(step.shared.trainable)
+    return combine_rows(method, step, jacobian, torch.stack(found), columns)
+
+
+def combine_rows(
+    method: GramianWeighting | JacobianAggregator,
+    step: Step,
+    jacobian: Jacobian,
+    values: Tensor,
+    columns: Sequence[Parameter] | None = None,
+) -> Outcome:
+    """The method's combination of the rows that are there, added to `.grad`, and what heads get.
+
+    Args:
+        method: of a kind that needs rows.
+        step: what is combined.
+        jacobian: whose first m rows are filled.
+        values: (m,) the losses, detached.
+        columns: the parameters whose columns a method on the Gramian sees; None for all.
+    """
+    m = step.count
     if isinstance(method, JacobianAggregator):
         host = torch.cat([values.double(), jacobian.row_sums(m)]).cpu()
         method.require_finite("loss", host[:m])
@@ -128,7 +151,6 @@ def fill_and_combine(
             jacobian.add(_aggregated_groups(method, jacobian.columns(m), host[:m], rows))
         step.heads.release(_head_weights(method, m, rows) if method.heads == "weighted" else None)
         return Outcome(values)
-    columns = None if layer is None else layer.choose(step.shared.trainable)
     gramian, weights = _answer(method, jacobian.gramian(m, columns), values, step.treated)
     jacobian.combine(weights.to(jacobian.device))
     step.heads.release(weights.mean(0) if method.heads == "weighted" else None)
@@ -207,7 +229,7 @@ def apply_kept(method: GramianWeighting, weights: Tensor, step: Step) -> Outcome
     in_one = isinstance(step.losses, Sequence) and len(weights) == 1 and step.count > 1
     values = _in_one_pass(method, weights[0], step) if in_one else _one_by_one(weights, step)
     method.require_finite("loss", values.cpu())
-    _require_finite_gradients(method, step.shared)
+    require_finite_gradients(method, step.shared)
     if not in_one:
         step.heads.release(weights.mean(0) if method.heads == "weighted" else None)
     return Outcome(values, weights)
@@ -313,7 +335,8 @@ def _require_finite_losses(method: LossWeighting, values: Tensor) -> None:
     method.require_finite("loss", values.detach().cpu())
 
 
-def _require_finite_gradients(method: LossWeighting | GramianWeighting, shared: SharedParameters) -> None:
+def require_finite_gradients(method: Method, shared: SharedParameters) -> None:
+    """Raise `Diverged`, naming the parameter, where a gradient of a pass over weighted losses is not finite."""
     gradients = {name: p.grad for name, p in shared.trainable.items() if p.grad is not None}
     if not gradients:
         return
