@@ -33,6 +33,19 @@ from mtlbench.errors import UsageError, unknown
 
 SEVERAL_BATCHES = ("MoDoWeighting", "SDMGradWeighting")
 """What takes inner products of gradients from independent batches, by their documentation."""
+DEFINITION = "TorchJD's definition is not this suite's to promise"
+OF_DEFINITIONS = (
+    *("alone", "order", "common_scale", "single_scale"),
+    *("plain_sum", "descent", "bounded", "groups", "float32"),
+)
+"""What a class promises or not by its definition."""
+OF_STATE = {
+    "saved_state": "what TorchJD keeps is in checkpoints where it is numbers",
+    "refresh": "what TorchJD keeps is in checkpoints where it is numbers",
+    "absent": "it keeps a state of all objectives, which every step must hold",
+    "treated": "it keeps a state of all objectives, which every step must treat",
+}
+"""What a class with a state does not promise."""
 _BARE = {*vars(nn.Module())}
 
 
@@ -120,8 +133,6 @@ class Adapter(mtlbench.Method):
 class OnGramian(Adapter, mtlbench.GramianWeighting):
     """What TorchJD finds weights for in a Gramian."""
 
-    scale_free = False
-
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """TorchJD's weights, group by group."""
         with self.drawing(gramian.device):
@@ -164,6 +175,7 @@ def adapted(name: str) -> type:
         "__module__": __name__,
         "__init__": _constructor(kind, _options(theirs)),
         "theirs": theirs,
+        "exceptions": {**dict.fromkeys(OF_DEFINITIONS, DEFINITION), **(OF_STATE if hasattr(theirs, "reset") else {})},
         "is_aggregator": issubclass(theirs, aggregation.Aggregator),
     }
     return type(name, (kind,), content)

@@ -20,7 +20,8 @@ Source: Senushkin et al., Algorithm 1.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,6 +40,12 @@ class AlignedMTL(mtlbench.GramianWeighting):
         reduction: whether the balanced gradients are added up or averaged.
         precision: how precise eigenvalues are, relative to the largest and for each objective.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "how gradients are turned depends on their lengths",
+        "plain_sum": "gradients are made orthogonal and equally long",
+        "descent": "a turned gradient may conflict with an original one",
+    }
 
     def __init__(
         self,

@@ -22,7 +22,8 @@ Source: Liu et al., Algorithm 1.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,6 +43,12 @@ class CAGrad(mtlbench.GramianWeighting):
         c: the radius of the ball, in lengths of the mean gradient.
         scale: the size of the update, that of a `mean` of gradients (the paper) or about that of a `sum` (the code).
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "it stays near the mean gradient, which the longest leads",
+        "plain_sum": "it turns to the slowest objective without a conflict too",
+        "descent": "within c < 1 of the mean gradient there may be no common descent",
+    }
 
     unsolved: Tensor
     """() int64: how many times a group had no proven solution."""

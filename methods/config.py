@@ -17,6 +17,9 @@ Source: Liu et al., Equation 2, as in TorchJD.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +32,10 @@ from mtlbench.engine.visiting import unit_rows
 @mtlbench.register_method("config", paper="Liu et al., ICLR 2025, arXiv:2408.11104")
 class ConFIG(mtlbench.GramianWeighting):
     """Equal angles to all gradients."""
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "plain_sum": "it has the same angle to all gradients, however long",
+    }
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """One small pseudo-inverse for each group."""

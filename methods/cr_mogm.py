@@ -20,7 +20,7 @@ Source: NeurIPS 2022, by way of TorchJD's code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -30,7 +30,7 @@ from torch import Tensor
 import mtlbench
 from mtlbench.engine.kinds import Heads
 
-TAKEN_OVER = ("heads", "supports", "scale_free", "scope", "layer_name", "batch_shares")
+TAKEN_OVER = ("heads", "supports", "scope", "layer_name", "batch_shares")
 
 
 @mtlbench.register_method("cr_mogm", paper="NeurIPS 2022")
@@ -45,6 +45,10 @@ class CRMOGM(mtlbench.GramianWeighting):
 
     heads: ClassVar[Heads] = "weighted"  # of the default base; each object has that of its own
     per_group: ClassVar[tuple[str, ...]] = ("average",)
+    exceptions: ClassVar[Mapping[str, str]] = {  # and what the base does not promise
+        "single_scale": "weights of other steps meet the gradients of this one",
+        "descent": "weights lag behind the gradients",
+    }
 
     average: Tensor
     """(G, K) float64: lambda; NaN until the objective has been present."""
@@ -58,8 +62,9 @@ class CRMOGM(mtlbench.GramianWeighting):
         super().__init__()
         self.alpha = alpha
         self.base = _built(base, settings)
-        for name in TAKEN_OVER:
-            setattr(self, name, getattr(self.base, name))
+        taken = {name: getattr(self.base, name) for name in TAKEN_OVER}
+        for name, value in {**taken, "exceptions": {**self.exceptions, **self.base.exceptions}}.items():
+            setattr(self, name, value)
         self.register_buffer("average", torch.empty(0, dtype=torch.float64))
 
     def seed(self, seed: int) -> Self:

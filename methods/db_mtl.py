@@ -18,6 +18,7 @@ Source: the paper, and LibMTL, which adds 1e-8 to the lengths.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -40,6 +41,12 @@ class DBMTL(RememberingAggregator):
         sigma: how fast that falls with the steps.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "alone": "gradients are averaged over steps",
+        "common_scale": "gradients are those of the logarithms",
+        "plain_sum": "gradients are made equally long",
+        "descent": "a sum of equally long gradients may oppose one of them",
+    }
     heads: ClassVar[Heads] = "weighted"
     per_group: ClassVar[tuple[str, ...]] = ("steps",)
 

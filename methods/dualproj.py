@@ -16,7 +16,8 @@ has it; LibMTL has no such method.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,6 +35,11 @@ class DualProj(mtlbench.GramianWeighting):
     Args:
         reduction: whether the mean or the sum of the gradients is projected.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "it moves the mean gradient, which the longest leads",
+        "descent": "a loss that the mean would raise stays, to first order",
+    }
 
     unsolved: Tensor
     """() int64: how many times a group had no proven solution."""

@@ -16,6 +16,7 @@ Source: Liu et al. (MTAN), as in their code and in TorchJD.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -34,6 +35,11 @@ class DynamicWeightAverage(mtlbench.LossWeighting):
         window: how many steps a mean is over; none for an epoch.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the longest gradient leads the sum",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
     on_host: ClassVar[bool] = True
 
     means: Tensor

@@ -25,6 +25,7 @@ Source: the rule as in LibMTL and TorchJD.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -49,6 +50,12 @@ class ExcessMTL(RememberingAggregator):
         sum_to_k: weights sum to K instead of 1.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "1e-7 is added to sums of squared gradients",
+        "single_scale": "the longest gradient leads the sum",
+        "plain_sum": "weights follow the risks, with or without conflicts",
+        "descent": "weights follow the risks, whatever conflicts",
+    }
     heads: ClassVar[Heads] = "weighted"
     per_group: ClassVar[tuple[str, ...]] = ("weight", "steps", "sums")
 

@@ -20,6 +20,7 @@ Source: Liu et al., and their code (Cranial-XIX/FAMO).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -41,6 +42,11 @@ class FAMO(mtlbench.LossWeighting):
         lr: step size of xi.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "1e-8 is added to the losses",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
     on_host: ClassVar[bool] = True
     reviews: ClassVar[bool] = True
 

@@ -9,6 +9,9 @@ Source: the definition as LibMTL and TorchJD implement it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor
 
 import mtlbench
@@ -17,6 +20,11 @@ import mtlbench
 @mtlbench.register_method("gls", paper="Chennupati et al., CVPR Workshops 2019")
 class GeometricLossStrategy(mtlbench.LossWeighting):
     """`(prod_k L_k)^(1/K)`."""
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
 
     def scalarize(self, losses: Tensor) -> Tensor:
         """The geometric mean of the losses."""

@@ -18,6 +18,7 @@ Source: the rule from the authors' code (autumn9999/GO4Align), which calls p `ad
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -37,6 +38,12 @@ class GO4Align(mtlbench.LossWeighting):
         eta: step size of p.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "eta has the unit of an inverse loss",
+        "single_scale": "several objectives may share a weight",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
     on_host: ClassVar[bool] = True
 
     p: Tensor

@@ -17,7 +17,8 @@ Source: Algorithm 1, lines 10 to 15, as TorchJD restates it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
@@ -33,6 +34,13 @@ class GradDrop(mtlbench.JacobianAggregator):
     Args:
         leak: the share of each gradient that is always kept.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "float32": "other numbers are drawn in another precision",
+        "single_scale": "the longest gradient leads the sum",
+        "plain_sum": "a conflict is one of signs, in any coordinate",
+        "descent": "what is dropped is a matter of chance",
+    }
 
     def __init__(self, leak: Annotated[float, Interval(ge=0, le=1)] = 0.0) -> None:
         super().__init__()

@@ -28,6 +28,7 @@ Source: Chen et al.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -54,6 +55,11 @@ class GradNorm(mtlbench.GramianWeighting):
             norms that differ by more than some 20 to 1.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "weights follow the lengths of gradients step by step",
+        "plain_sum": "weights are learnt, with or without conflicts",
+        "descent": "it sees lengths of gradients, and no conflicts",
+    }
     heads: ClassVar[Heads] = "weighted"
     added_later: ClassVar[tuple[str, ...]] = ("step",)
 

@@ -24,7 +24,7 @@ Source: Wang et al., Algorithm 1 (Appendix E).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -50,6 +50,11 @@ class GradVac(mtlbench.GramianWeighting):
         shuffle: visit the other objectives in random order, as published; otherwise in index order.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the longest gradient leads the sum",
+        "plain_sum": "targets above 0 turn gradients that do not conflict",
+        "descent": "one correction may undo another, and targets may be below 0",
+    }
     per_group: ClassVar[tuple[str, ...]] = ("target",)
 
     target: Tensor

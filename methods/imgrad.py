@@ -19,7 +19,8 @@ Source: the authors' code, `nyuv2/utils.py` of github.com/zzpustc/IMGrad. Neithe
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,6 +43,12 @@ class IMGrad(mtlbench.GramianWeighting):
         alpha: the distance from the mean gradient, in its lengths.
         scale: the size of the update, that of a `mean` of gradients or that of their `sum` (the authors' code).
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "it stays near the mean gradient, which the longest leads",
+        "plain_sum": "it turns to the slowest objective without a conflict too",
+        "descent": "near the mean gradient there may be no common descent",
+    }
 
     unsolved: Tensor
     """() int64: how many problems had no proven solution."""

@@ -17,6 +17,9 @@ Source: Liu et al., in the form of TorchJD, which covers gradients that depend o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,6 +34,13 @@ NOTHING = 1e-12
 @mtlbench.register_method("imtl_g", paper="Liu et al., ICLR 2021, openreview.net/forum?id=IMPnRXEWpvr")
 class IMTLG(mtlbench.GramianWeighting):
     """Equal projections on all gradients."""
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "bounded": "weights grow without bound where their sum before normalising is near 0",
+        "single_scale": "it may go backwards, where weights are negative",
+        "plain_sum": "it has the same projection on all gradients",
+        "descent": "it may go backwards, where weights are negative",
+    }
 
     reversed: Tensor
     """() int64: how many times the update of a group raised all losses."""

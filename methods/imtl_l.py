@@ -19,7 +19,8 @@ Source: the formula as TorchJD and LibMTL implement it; the optimum as DB-MTL (a
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -35,6 +36,13 @@ class IMTLL(mtlbench.LossWeighting):
     Args:
         lr: what the runner trains the log scales with, under the protocol's schedule; none for its learning rate.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "the log scales answer to the size of the losses",
+        "single_scale": "log scales follow the losses step by step",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
 
     def __init__(self, lr: Annotated[float, Gt(0)] | None = None) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ least squares.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -40,6 +41,10 @@ class MGDA(mtlbench.GramianWeighting):
         normalize: what each gradient is divided by before the min-norm point is sought.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the shortest gradient leads",
+        "plain_sum": "the shortest gradient has the most weight",
+    }
     heads: ClassVar[Heads] = "weighted"
 
     def __init__(

@@ -23,6 +23,7 @@ Source: the authors' code (heshandevaka/MoCo), and LibMTL.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -51,6 +52,13 @@ class MoCo(RememberingAggregator):
         sum_to_k: lambda sums to K instead of 1 in the update.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "alone": "gradients are averaged over steps",
+        "common_scale": "gamma has the unit of an inverse squared gradient",
+        "single_scale": "weights follow the shortest vector, which the shortest gradient leads",
+        "plain_sum": "weights follow the shortest vector",
+        "descent": "weights follow the shortest vector step by step",
+    }
     per_group: ClassVar[tuple[str, ...]] = ("lam", "steps")
 
     lam: Tensor

@@ -20,6 +20,7 @@ Source: NeurIPS 2023 and JMLR 2024, by way of TorchJD's and LibMTL's code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -42,7 +43,12 @@ class MoDo(mtlbench.GramianWeighting):
         batches: how many independent ones a step takes gradients from.
     """
 
-    scale_free: ClassVar[bool] = False
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "gamma has the unit of an inverse squared gradient",
+        "single_scale": "weights follow the shortest vector, which the shortest gradient leads",
+        "plain_sum": "weights follow the shortest vector",
+        "descent": "weights follow the shortest vector step by step",
+    }
     per_group: ClassVar[tuple[str, ...]] = ("lam",)
     batch_shares = SHARES[2]
 

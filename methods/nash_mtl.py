@@ -20,6 +20,7 @@ Source: Navon et al., Algorithm 1; max_norm as in the authors' code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -41,7 +42,10 @@ class NashMTL(mtlbench.GramianWeighting):
     """
 
     heads: ClassVar[Heads] = "weighted"
-    scale_free: ClassVar[bool] = False
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "the update has a length of its own",
+        "plain_sum": "all gain the same in proportion, however long their gradients",
+    }
 
     unsolved: Tensor
     """() int64: how many times a group had no proven solution."""

@@ -25,6 +25,7 @@ Source: "Not All Objectives Are Born Equal", in the form of TorchJD.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -54,7 +55,12 @@ class PCD(mtlbench.GramianWeighting):
         primary: which objective has priority.
     """
 
-    scale_free: ClassVar[bool] = False
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "order": "one objective has priority",
+        "common_scale": "eps is a squared length",
+        "plain_sum": "it follows the primary gradient",
+        "descent": "the primary objective gives way to what others are promised",
+    }
     per_group: ClassVar[tuple[str, ...]] = ("square", "steps")
 
     square: Tensor

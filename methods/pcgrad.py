@@ -14,7 +14,8 @@ Source: Yu et al., Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ class PCGrad(mtlbench.GramianWeighting):
     Args:
         shuffle: visit the other objectives in random order, as published; otherwise in index order.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the longest gradient leads the sum",
+        "descent": "from three objectives on, one projection may undo another",
+    }
 
     def __init__(self, shuffle: bool = True) -> None:
         super().__init__()

@@ -12,6 +12,9 @@ Source: Lin et al., Algorithm 2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -25,6 +28,12 @@ class RandomLossWeighting(mtlbench.LossWeighting):
     Args:
         sum_to_k: weights sum to K instead of 1.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the longest gradient leads the sum",
+        "plain_sum": "weights are drawn at random",
+        "descent": "it sees no gradients, so no conflicts",
+    }
 
     def __init__(self, sum_to_k: bool = False) -> None:
         super().__init__()

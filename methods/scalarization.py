@@ -7,7 +7,8 @@ all weights of K objectives that are multiples of K/N and sum to K.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -24,6 +25,10 @@ class Scalarization(mtlbench.LossWeighting):
         weights: one non-negative number per objective, not all zero; none means 1 for each.
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the longest gradient leads the sum",
+        "descent": "a long gradient may outweigh the others",
+    }
     static = True
 
     def __init__(self, weights: tuple[Annotated[float, Ge(0)], ...] | None = None) -> None:

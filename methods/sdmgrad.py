@@ -22,6 +22,7 @@ Source: NeurIPS 2023, by way of TorchJD's code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -45,7 +46,12 @@ class SDMGrad(mtlbench.GramianWeighting):
         steps: of w in each step of training.
     """
 
-    scale_free: ClassVar[bool] = False
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "1e-8 is added to a squared length",
+        "single_scale": "the shortest and the mean gradient lead",
+        "plain_sum": "weights follow the shortest vector",
+        "descent": "weights are drawn to the mean gradient, and found step by step",
+    }
     per_group: ClassVar[tuple[str, ...]] = ("w",)
     batch_shares = (0.0, 0.0, 1.0)
 

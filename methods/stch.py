@@ -21,6 +21,7 @@ Source: the definition as TorchJD states it; the form for networks from the auth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -43,6 +44,11 @@ class SmoothTchebycheff(mtlbench.LossWeighting):
         form: of the logarithms of relative losses (`log`), or of the losses (`plain`).
     """
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "gradients are those of the logarithms",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
     on_host: ClassVar[bool] = True
 
     sums: Tensor

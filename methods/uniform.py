@@ -7,6 +7,9 @@ scalarisation, or unitary scalarisation (Kurin et al., 2022).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor
 
 import mtlbench
@@ -16,6 +19,10 @@ import mtlbench
 class Uniform(mtlbench.LossWeighting):
     """`sum_k L_k`."""
 
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "the longest gradient leads the sum",
+        "descent": "a long gradient may outweigh the others",
+    }
     static = True
 
     def scalarize(self, losses: Tensor) -> Tensor:

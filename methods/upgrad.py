@@ -18,8 +18,8 @@ Source: Quinton and Rey.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ class UPGrad(mtlbench.GramianWeighting):
     Args:
         reduction: whether the projected gradients are averaged or added up.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "single_scale": "each projected gradient is as long as its gradient makes it",
+    }
 
     unsolved: Tensor
     """() int64: how many projections had no proven solution."""

@@ -21,7 +21,8 @@ Source: Kendall et al.; TorchJD says that the result hardly depends on the initi
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -38,6 +39,13 @@ class UncertaintyWeighting(mtlbench.LossWeighting):
         init: where every log variance begins.
         lr: what the runner trains the log variances with, under the protocol's schedule; none for its learning rate.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "the log variances answer to the size of the losses",
+        "single_scale": "log variances follow the losses step by step",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
 
     def __init__(self, init: float = 0.0, lr: Annotated[float, Gt(0)] | None = None) -> None:
         super().__init__()

@@ -13,7 +13,8 @@ How the formula is known: from summaries of the paper, not from its text or its 
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -29,6 +30,13 @@ class SoftOptimalUncertaintyWeighting(mtlbench.LossWeighting):
     Args:
         temperature: T.
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "common_scale": "T has the unit of an inverse loss",
+        "single_scale": "the smallest loss has the most weight",
+        "plain_sum": "weights follow the losses",
+        "descent": "it sees no gradients, so no conflicts",
+    }
 
     def __init__(
         self, temperature: Annotated[float, Gt(0), mtlbench.Range(low=0.1, high=100.0, scale="log")] = 1.0

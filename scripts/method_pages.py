@@ -18,6 +18,7 @@ import yaml
 import mtlbench
 from mtlbench.catalogue import registry
 from mtlbench.catalogue.signature import parameters
+from mtlbench.engine.conformance.properties import PROMISES, exceptions
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
 from mtlbench.engine.remembering import RememberingAggregator
 
@@ -65,6 +66,8 @@ def page(name: str, peers: Mapping[str, Any]) -> str:
         markdown(rest),
         "## Parameters",
         _parameters(cls),
+        "## What it does not promise",
+        _exceptions(cls),
         "## In TorchJD and LibMTL",
         _in_others(peers),
         MADE.format(file=file, name=name),
@@ -142,6 +145,16 @@ def _parameters(cls: type[Method]) -> str:
         return "It takes none."
     table = [["`method.KEY`", "takes", "default", "searched by `tune=N`", "what it is"], ["---"] * 5, *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table)
+
+
+def _exceptions(cls: type[Method]) -> str:
+    """Of what most methods promise, what this one does not."""
+    declared = exceptions(_made(cls))
+    if not declared:
+        return f"`mtlbench check {cls.name}` tries all that methods promise."
+    rows = [f"| {PROMISES[name]} | {_escaped(reason)} |" for name, reason in declared.items()]
+    told = f"`mtlbench check {cls.name}` tries everything else that methods promise."
+    return "\n".join(["| what methods promise | why this one does not |", "| --- | --- |", *rows, "", told])
 
 
 def _arguments(doc: str) -> Iterator[tuple[str, str]]:

@@ -12,8 +12,11 @@ from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe
 from mtlbench.errors import UsageError, unknown
 
+MARKS = {"holds": "green", "declared": "yellow", "violated": "red", "not applicable": "dim"}
+WHY = "why, in a few words"
+
 if TYPE_CHECKING:
-    from mtlbench.engine.conformance import Finding
+    from mtlbench.engine.conformance.finding import Finding
 
 
 def new(options: argparse.Namespace) -> int:
@@ -59,7 +62,7 @@ def _named(name: str) -> tuple[list[str], list[str]]:
 
 
 def _findings_of_method(name: str) -> Iterable[Finding]:
-    from mtlbench.engine.conformance import battery
+    from mtlbench.engine.conformance.battery import battery
 
     building.method(name)  # a parameter without default is an error of its own
     return battery(lambda: building.method(name))
@@ -73,13 +76,18 @@ def _findings_of_task(place: str) -> Iterable[Finding]:
 
 
 def _tell(name: str, findings: Iterable[Finding]) -> bool:
-    """Say of each finding, as soon as there is one, whether it holds; answers whether all do."""
+    """Say of each finding, as soon as there is one, what came of it; answers whether nothing is violated."""
     console = console_of()
     console.print(f"[bold]{safe(name)}[/]")
-    whole = True
+    violated = []
     for finding in findings:
-        whole &= finding.holds
-        mark = "[green]holds[/]" if finding.holds else "[red]fails[/]"
-        detail = "" if finding.holds else f": {safe(finding.problem)}"
-        console.print(f"  {mark}  {safe(finding.name)}{detail}", highlight=False, soft_wrap=True)
-    return whole
+        mark = f"[{MARKS[finding.verdict]}]{finding.verdict:<14}[/]"
+        link = ": not promised, " if finding.verdict == "declared" else ": "
+        detail = f"{link}{safe(finding.told)}" if finding.told else ""
+        held = "; held in every trial" if finding.needless else ""
+        console.print(f"  {mark}  {safe(finding.name)}{detail}{held}", highlight=False, soft_wrap=True)
+        violated += [finding] if finding.violated else []
+    if keys := [finding.key for finding in violated if finding.key]:
+        told = f"exceptions = {{{', '.join(f'{key!r}: {WHY!r}' for key in keys)}}}"
+        console.print(f"What it does not promise by its definition is declared in its class:\n  {safe(told)}")
+    return not violated

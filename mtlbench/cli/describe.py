@@ -18,6 +18,7 @@ from mtlbench.catalogue.variants import TaskData, task_data
 from mtlbench.cells.words import task_words
 from mtlbench.cli.console import safe
 from mtlbench.engine import kinds
+from mtlbench.engine.conformance.properties import PROMISES
 from mtlbench.errors import unknown
 
 
@@ -38,6 +39,9 @@ def describe_method(console: Console, name: str) -> None:
     _say(console, f"\n[dim]{kind}, {passes} a step, in {safe(entry.origin)}[/]")
     _say(console, _flowing(inspect.getdoc(cls) or ""))
     _describe_parameters(console, cls, "method", ("search",))
+    _say(console, "\n[bold]not promised[/]" if cls.exceptions else "")
+    for name, reason in cls.exceptions.items():
+        _say(console, f"  {safe(PROMISES.get(name, name))}: {safe(reason)}")
 
 
 def describe_sampling(console: Console, name: str) -> None:

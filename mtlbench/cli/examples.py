@@ -5,9 +5,16 @@ from __future__ import annotations
 import textwrap
 
 from mtlbench.cells.axes import AXES
+from mtlbench.engine.conformance.properties import PROMISES
 
 _COLUMN = 22
 _WIDTH = 79
+
+
+def _names() -> str:
+    """What a method may declare, as lines."""
+    return textwrap.fill(f"Names: {', '.join(PROMISES)}.", _WIDTH)
+
 
 EXAMPLES = {
     "": """\
@@ -221,14 +228,24 @@ The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
     "new": """\
   mtlbench new method my_idea      writes my_idea.py, ready for --plugin
   mtlbench new task my_task        writes my_task.py, ready for --plugin""",
-    "check": """\
+    "check": f"""\
   mtlbench check gradvac          a registered method
   mtlbench check multimnist       the default variant of a task
   mtlbench check nmt/families     a variant by its name
   mtlbench check my_idea.py       the methods and tasks that a file registers
   mtlbench check --plugin my_task.py my_task/large
 
-Nothing is trained. Exit code: 0 everything holds, 1 something fails.""",
+Nothing is trained but toys. Of every property it says that it
+  holds           in all trials
+  declared        not to be promised: the class says why, in its exceptions
+  violated        and what was seen
+  not applicable  and why it says nothing here
+
+A method that does not promise something by its definition says so:
+  exceptions = {{"order": "one objective has priority"}}
+{_names()}
+
+Exit code: 0 nothing is violated, 1 something is.""",
     "bench": """\
   mtlbench bench
       Gramian, weights and combination against the floor: reading the Jacobian

@@ -40,6 +40,8 @@ class Method(nn.Module, ABC):
     """Hyper-parameters that joined when cells had been run without them: identities leave them out at their default."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Installed packages on whose version its numbers depend, for the record."""
+    exceptions: ClassVar[Mapping[str, str]] = {}
+    """What it does not promise, and why: names as in `mtlbench.engine.conformance.properties`. The others are tried."""
 
     steps_per_epoch: int = 0
     """How many steps an epoch has, which the runner says; in a loop of your own, set it. 0 where nobody has."""
@@ -265,9 +267,6 @@ class GramianWeighting(Method):
     several, `weigh` gets the product `J_1 J_2'` of the first two, which is not symmetric, in place of a Gramian."""
     layer_name: str | None = None
     """The layer, module or parameter that counts as the last shared layer; None for the last in execution."""
-    scale_free: ClassVar[bool] = True
-    """Whether the weights stay when all gradients are multiplied by one number; False where the update does instead,
-    or where the definition holds a length, and conformance does not try it then."""
 
     @abstractmethod
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:

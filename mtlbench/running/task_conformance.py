@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mtlbench.catalogue import building
 from mtlbench.catalogue.task import Estimate, Task
 from mtlbench.catalogue.variants import resolve
-from mtlbench.engine.conformance import Finding
+from mtlbench.engine.conformance.finding import Finding
 from mtlbench.errors import UsageError
 from mtlbench.running import scored
 from mtlbench.running.declared import TaskInfo
@@ -77,7 +77,7 @@ def battery(task: str, variant: str | None = None, data_root: Path | None = None
                 if isinstance(error, UsageError) and not hasattr(tried, "task"):
                     raise
                 problem = str(error) if isinstance(error, _Wrong) else f"{type(error).__name__}: {error}"
-        yield Finding(name, problem)
+        yield Finding(name, "violated" if problem else "holds", problem)
         if not hasattr(tried, "task"):
             return
 
