@@ -152,7 +152,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     _plugin(check)
 
     bench = add("bench", "measure speed and memory")
-    bench.add_argument("words", nargs="*", metavar="combination|steps|weights|tables|geometry|TASK | key=value")
+    bench.add_argument("words", nargs="*", metavar="SUBJECT|TASK | key=value")
     bench.add_argument("--out", metavar="FILE", help="write the measurements as JSON")
     _plugin(bench)
     return whole, dict(added.choices)

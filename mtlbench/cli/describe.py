@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -39,9 +39,10 @@ def describe_method(console: Console, name: str) -> None:
     _say(console, f"\n[dim]{kind}, {passes} a step, in {safe(entry.origin)}[/]")
     _say(console, _flowing(inspect.getdoc(cls) or ""))
     _describe_parameters(console, cls, "method", ("search",))
-    _say(console, "\n[bold]not promised[/]" if cls.exceptions else "")
-    for name, reason in cls.exceptions.items():
-        _say(console, f"  {safe(PROMISES.get(name, name))}: {safe(reason)}")
+    if declared := cast("type[kinds.Method]", cls).exceptions:
+        _say(console, "\n[bold]not promised[/]")
+        for key, reason in declared.items():
+            _say(console, f"  {safe(PROMISES.get(key, key))}: {safe(reason)}")
 
 
 def describe_sampling(console: Console, name: str) -> None:

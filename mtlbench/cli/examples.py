@@ -12,8 +12,9 @@ _WIDTH = 79
 
 
 def _names() -> str:
-    """What a method may declare, as lines."""
-    return textwrap.fill(f"Names: {', '.join(PROMISES)}.", _WIDTH)
+    """What a method may declare, and what each means."""
+    lines = (textwrap.fill(f"  {key:<14}{what}", _WIDTH, subsequent_indent=" " * 16) for key, what in PROMISES.items())
+    return "\n".join(lines)
 
 
 EXAMPLES = {
@@ -241,7 +242,7 @@ Nothing is trained but toys. Of every property it says that it
   violated        and what was seen
   not applicable  and why it says nothing here
 
-A method that does not promise something by its definition says so:
+What is promised unless a method says otherwise by its definition, as in
   exceptions = {{"order": "one objective has priority"}}
 {_names()}
 
