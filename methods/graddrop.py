@@ -25,10 +25,11 @@ from annotated_types import Interval
 from torch import Tensor
 
 import mtlbench
+from mtlbench.engine.columnwise import ColumnwiseAggregator
 
 
 @mtlbench.register_method("graddrop", paper="NeurIPS 2020, arXiv:2010.06808")
-class GradDrop(mtlbench.JacobianAggregator):
+class GradDrop(ColumnwiseAggregator):
     """One sign per coordinate, drawn by how pure the signs are.
 
     Args:
@@ -52,6 +53,6 @@ class GradDrop(mtlbench.JacobianAggregator):
         positive = rows.clamp(min=0).sum(0)
         negative = rows.clamp(max=0).sum(0)
         size = positive - negative
-        drawn = torch.rand(len(size), generator=self.generator, dtype=rows.dtype).to(rows.device)
+        drawn = self.drawn(len(size), rows.dtype).to(rows.device)
         kept = torch.where(positive > drawn * size, positive, negative)  # P is positive / size
         return kept if self.leak == 0 else self.leak * (positive + negative) + (1 - self.leak) * kept

@@ -35,6 +35,11 @@ class Aside:
                 if hooks:
                     tensor._post_accumulate_grad_hooks = OrderedDict()  # None would leave them registered
 
+    @property
+    def taken(self) -> list[Tensor]:
+        """The tensors that are kept away."""
+        return [kept.tensor for kept in self._kept.values()]
+
     def put_back(self) -> None:
         """All as it was; what the passes left is lost."""
         for tensor, gradient, hooks in self._kept.values():

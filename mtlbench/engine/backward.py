@@ -6,18 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.nn import Parameter
 
 from mtlbench.engine import distributed, strategies
 from mtlbench.engine.aside import Aside, run_hooks
+from mtlbench.engine.columns import Columns
 from mtlbench.engine.grouping import Shared
 from mtlbench.engine.heads import Heads
-from mtlbench.engine.jacobian import Jacobian
 from mtlbench.engine.keeping import KeptWeights
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
 from mtlbench.engine.last_layer import LastLayer, under
 from mtlbench.engine.losses import Batches, Losses, in_order
+from mtlbench.engine.presence import chosen, number_of_objectives
+from mtlbench.engine.ranks import Alone, Ranks
 from mtlbench.engine.reach import Reach
 from mtlbench.engine.representation import Wrt, at_representation, combine_at_representation, tensors_of
 from mtlbench.engine.shared import SharedParameters
@@ -81,6 +84,12 @@ class Backward:
             generator, that of each loss; of a list with several groups, K passes. Other methods have no use for it.
         wrt: `representation`: methods that need gradients get those with respect to the tensors that all heads read,
             which every call is given; K passes through the heads, one through the encoder. Not the same weights.
+        process_group: of torch.distributed, whose ranks each call this on their share of every objective's batch.
+            Losses and gradients are averaged over ranks before the method combines them, and each rank keeps its part
+            of the columns (`docs/distributed.md`). All have the same parameters, method and seed, and no
+            DistributedDataParallel.
+        heads: with `process_group`, what is trained beside `shared`, such as the whole model: its gradients are
+            averaged too.
 
     Raises:
         UsageError: a method that needs the runner or does not support K, parameters that fit no group, an unknown
@@ -97,6 +106,8 @@ class Backward:
         treated: Sequence[int] | None = None,
         refresh: int = 1,
         wrt: Wrt = "parameters",
+        process_group: ProcessGroup | None = None,
+        heads: nn.Module | Iterable[Parameter] | None = None,
     ) -> None:
         if method.separate_models:
             raise UsageError(
@@ -113,11 +124,15 @@ class Backward:
         kept = KeptWeights(refresh)
         self._kept = kept if kept.every > 1 and isinstance(method, GramianWeighting) else None
         self._representation = at_representation(method, wrt, jacobian_dtype)
-        self._jacobian: Jacobian | None = None
+        if self._representation and process_group is not None:
+            raise UsageError("wrt=representation does not go with process_group: leave one of them out.")
+        self._jacobian: Columns | None = None
         self._reach: Reach | None = None
         self._wrappers = distributed.Wrappers()
         self._calls = 0
         self._trace: Trace | None = None
+        options = (self.group_names, treated and tuple(treated), refresh, jacobian_dtype)
+        self._ranks = Ranks(process_group, method, self._shared, heads, options) if process_group else Alone()
         self.objectives = objectives or 0
         self.gramian: Tensor | None = None
         """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one in it."""
@@ -142,6 +157,7 @@ class Backward:
         losses: Losses | Batches,
         objectives: Sequence[int] | None = None,
         representation: Tensor | Sequence[Tensor] | None = None,
+        examples: Sequence[float] | None = None,
     ) -> Tensor:
         """Run the backward passes of one step and fill `.grad`.
 
@@ -152,37 +168,39 @@ class Backward:
                 or a generator of as many of these, such as `(losses(batch) for batch in batches)`.
             objectives: which objectives the losses belong to, in a step that holds only some of them.
             representation: what all heads read, of this very step, with `wrt="representation"`.
+            examples: with `process_group`, how many examples, or tokens, each loss is the mean of on this rank, so that
+                the mean over ranks is that over all of them; by default every rank counts the same. Ranks may hold
+                different objectives, or none: `backward([], [])`.
 
         Returns:
-            (m,) the losses, detached; means over several batches.
+            (m,) the losses, detached; means over several batches, and over ranks.
 
         Raises:
             UsageError: a wrong number of losses or batches, something that is no scalar loss, no such representation.
             Diverged: a loss or a gradient that is not finite; `.grad` is as before the call.
         """
-        losses = in_order(losses)
-        tensors = tensors_of(representation, self.method, self._representation is not None, losses)
-        if self._batches > 1:
-            self._expect_batches(losses, objectives)
-        elif isinstance(losses, Sequence):
-            self._expect(len(losses), objectives)
-        elif self.objectives == 0 and objectives is None:
-            raise UsageError(
-                "the losses come from a generator, so their number is not known before they are built: tell "
-                "Backward how many there are, objectives=K."
+        with self._ranks.preparing():
+            losses = in_order(losses)
+            tensors = tensors_of(representation, self.method, self._representation is not None, losses)
+            self.objectives = number_of_objectives(
+                self.objectives, losses, objectives, self.method, may_be_none=self._ranks.may_hold_none
             )
-        present = self._check_present(objectives)
-        self._take_up_changes()
+            present = chosen(objectives, self.objectives)
+            self._take_up_changes()
+            self._require_alone()
+        known = self._layer.knows if self._layer else None
+        given, present = self._ranks.join(losses, present, examples, self.objectives, known)
         self._begin(present)
-        self._require_alone()
         rows = list(range(self.objectives)) if present is None else present
         aside = Aside()
+        aside.take(self._ranks.heads)
         weighted = self.method.heads == "weighted" and not isinstance(self.method, LossWeighting)
         try:
             several = rows * self._batches
             heads = self._heads.step(self._shared.ids, several, aside, weighted=weighted or self._batches > 1)
-            step = strategies.Step(losses, len(rows), self._shared, heads, aside, self._treated, tensors)
+            step = strategies.Step(given, len(rows), self._shared, heads, aside, self._treated, self._ranks, tensors)
             outcome = self._outcome(step, rows)
+            self._ranks.average_heads(aside, self.method)
         except BaseException:
             aside.put_back()
             raise
@@ -212,7 +230,7 @@ class Backward:
         """
         if not (isinstance(self.method, LossWeighting) and self.method.reviews):
             return
-        values = torch.stack([loss.detach() for loss in losses])
+        values = self._ranks.reviewed([loss.detach() for loss in losses])
         if len(values) != len(self.method.present):
             raise UsageError(f"got {len(values)} losses to review for the {len(self.method.present)} of the step.")
         self.method.require_finite("loss after the step", values.cpu())
@@ -284,9 +302,9 @@ class Backward:
         if layer is not None and isinstance(method, GramianWeighting) and isinstance(step.losses, Sequence):
             return strategies.weigh_at_last_layer(method, layer, step, self._jacobian_dtype)
         if self._jacobian is None:
-            self._jacobian = Jacobian(list(self._shared.groups.values()), self._jacobian_dtype)
+            self._jacobian = self._ranks.jacobian(list(self._shared.groups.values()), self._jacobian_dtype)
         if self._reach is None:
-            self._reach = Reach(self._shared.trainable, self.objectives)
+            self._reach = self._ranks.reach(self._shared.trainable, self.objectives)
         if isinstance(method, GramianWeighting) and self._batches > 1:
             return strategies.combine_batches(method, step, self._jacobian, self._reach)
         return strategies.fill_and_combine(method, layer, step, self._jacobian, self._reach)
@@ -320,15 +338,6 @@ class Backward:
             known = {name: index for index, name in enumerate(before)}
             self.method.regroup([known.get(name) for name in self.group_names])
 
-    def _expect_batches(self, losses: Any, objectives: Sequence[int] | None) -> None:
-        if isinstance(losses, Sequence) and losses and isinstance(losses[0], Sequence):
-            self._expect(len(losses[0]), objectives)
-        elif self.objectives == 0 and objectives is None:
-            raise UsageError(
-                f"{self.method.name} takes the losses of {self._batches} batches in a step: tell Backward how many "
-                "objectives there are, objectives=K."
-            )
-
     def _require_fit(self) -> None:
         if self._batches > 1 and (self._kept or self._layer):
             what = "weights are not kept" if self._kept else "no last layer is looked at"
@@ -359,31 +368,6 @@ class Backward:
     def _begin(self, present: Sequence[int] | None) -> None:
         self.method.begin(self.objectives, 1 if self._one_group else len(self._shared.groups), present)
         self.method.treated_rows(self._treated)  # refuses objectives that there are none of before anything runs
-
-    def _expect(self, count: int, objectives: Sequence[int] | None) -> None:
-        if count == 0:
-            raise UsageError("a step needs at least one loss.")
-        if objectives is not None:
-            if len(objectives) != count:
-                raise UsageError(f"objectives names {len(objectives)} objectives for {count} losses.")
-        elif self.objectives == 0:
-            self.objectives = count
-        elif self.objectives != count:
-            raise UsageError(
-                f"got {count} losses for {self.objectives} objectives; name the ones present: objectives=[...]."
-            )
-
-    def _check_present(self, objectives: Sequence[int] | None) -> list[int] | None:
-        if objectives is None:
-            return None
-        if self.objectives == 0:
-            raise UsageError(
-                "the first step holds only some objectives: tell Backward how many there are, objectives=K."
-            )
-        chosen = [int(k) for k in objectives]
-        if len(set(chosen)) != len(chosen) or not all(0 <= k < self.objectives for k in chosen):
-            raise UsageError(f"objectives={chosen} must be different numbers from 0 to {self.objectives - 1}.")
-        return None if chosen == list(range(self.objectives)) else chosen
 
 
 def _layer_of(method: Method) -> LastLayer | None:

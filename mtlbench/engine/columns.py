@@ -16,8 +16,8 @@ from torch.nn import Parameter
 from mtlbench.engine.aside import Aside
 
 # Columns per block. Groups are padded to whole blocks so that one batched product serves every granularity.
-_BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)
-_PADDING_SHARE = 0.02
+BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)
+PADDING_SHARE = 0.02
 # Below this many entries the Gramian is computed in float64 throughout: it costs nothing there.
 _EXACT_ENTRIES = 1 << 16
 # Bytes between the end of a row and the next: a page and a cache line. Blocks make rows a multiple of a page, so
@@ -128,6 +128,10 @@ class Columns(ABC):
         """Direct the next backward pass into `row`."""
         self._row = row
         self._reached = [False] * len(self.parameters)
+
+    def places(self, group: int) -> tuple[int, Tensor] | None:
+        """How many columns a group has, and which of them lie here, (P_g,) int64; None where all do."""
+        return None
 
     def reserve(self, rows: int) -> None:
         """Make room for `rows` rows; what is in the buffer is lost if it grows."""
@@ -252,10 +256,10 @@ class Columns(ABC):
 def block_size(sizes: Sequence[int]) -> int:
     """The largest block whose padding is a small share of the columns."""
     total = sum(sizes)
-    for block in _BLOCKS[:-1]:
-        if sum(-size % block for size in sizes) <= _PADDING_SHARE * total:
+    for block in BLOCKS[:-1]:
+        if sum(-size % block for size in sizes) <= PADDING_SHARE * total:
             return block
-    return _BLOCKS[-1]
+    return BLOCKS[-1]
 
 
 def required(groups: Sequence[Sequence[Parameter]]) -> tuple[list[Parameter], torch.device, torch.dtype]:

@@ -1,4 +1,4 @@
-"""Models that are spread over processes: refused, with what works today."""
+"""Modules that average or shard gradients on their own: refused, with what to do instead."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlbench.errors import UsageError
 
-TODAY = (
-    "Today a step on several processes is: forward and backward(losses) under `with model.no_sync():`, then average "
-    ".grad over the processes. Each process then combines the gradients of its own batch, which is not the "
-    "combination of averaged gradients."
+INSTEAD = (
+    "On several processes keep the module plain, and give Backward process_group=torch.distributed.group.WORLD and "
+    "heads=model: gradients are averaged over processes before the method combines them."
 )
 """What works."""
 
@@ -29,7 +28,7 @@ def refuse_wrapped(shared: object) -> None:
         if isinstance(module, DistributedDataParallel):
             raise UsageError(
                 "shared holds a DistributedDataParallel module, which averages gradients before a method could "
-                f"combine them: pass what it wraps, such as shared=model.module.encoder. {TODAY}"
+                f"combine them: pass what it wraps, such as shared=model.module.encoder. {INSTEAD}"
             )
         if _shards(module):
             raise UsageError(f"shared holds an FSDP module, whose parameters are sharded: {_UNSHARDED}")
@@ -69,11 +68,11 @@ class Wrappers:
             if module.require_backward_grad_sync or module.require_forward_param_sync:
                 raise UsageError(
                     "the shared parameters are those of a DistributedDataParallel module, which averages each "
-                    f"gradient over processes on its own, before a method could combine them. {TODAY}"
+                    f"gradient over processes on its own, before a method could combine them. {INSTEAD}"
                 )
 
 
-_UNSHARDED = f"no method can combine its gradients yet. Keep the model whole on every process. {TODAY}"
+_UNSHARDED = f"keep the model whole on every process. {INSTEAD}"
 
 
 def _shards(module: Any) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn import Parameter
 
+from mtlbench.engine.columns import Columns
 from mtlbench.engine.graph import Graph
 from mtlbench.engine.grouping import layer_name
-from mtlbench.engine.jacobian import Jacobian
 from mtlbench.errors import UsageError, unknown
+
+Make = Callable[[Sequence[Sequence[Parameter]], torch.dtype | None], Columns]
 
 
 class LastLayer:
@@ -22,7 +24,7 @@ class LastLayer:
 
     def __init__(self, given: str | None = None) -> None:
         self.given = given
-        self._jacobian: Jacobian | None = None
+        self._jacobian: Columns | None = None
         self._uses: dict[int, dict[int, int]] = {}
         self.names: list[str] = []
         """The parameters of the layer; empty until the first step has told."""
@@ -54,10 +56,10 @@ class LastLayer:
             )
         return [named[name] for name in self.names]
 
-    def jacobian(self, named: Mapping[str, Parameter], dtype: torch.dtype | None) -> Jacobian:
-        """The rows of the layer alone."""
+    def jacobian(self, named: Mapping[str, Parameter], dtype: torch.dtype | None, make: Make) -> Columns:
+        """The rows of the layer alone, in what `make` makes of its parameters and the dtype."""
         if self._jacobian is None:
-            self._jacobian = Jacobian([self.choose(named)], dtype)
+            self._jacobian = make([self.choose(named)], dtype)
         return self._jacobian
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlbench.engine.distributed import TODAY
+from mtlbench.engine.distributed import INSTEAD
 from mtlbench.errors import UsageError
 
 Losses = Sequence[Tensor] | Iterator[Tensor]
@@ -127,7 +127,7 @@ def explained(error: RuntimeError, row: int = 0) -> Exception:
             "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
         )
     if "mark a variable ready only once" in said or "finished reduction in the prior iteration" in said:
-        return UsageError(f"a DistributedDataParallel module counts backward passes, one for each step. {TODAY}")
+        return UsageError(f"a DistributedDataParallel module counts backward passes, one for each step. {INSTEAD}")
     return error
 
 

@@ -6,8 +6,10 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
+from mtlbench.engine.collectives import Collectives
 from mtlbench.engine.graph import described
 from mtlbench.errors import UsageError
 
@@ -18,11 +20,17 @@ class Reach:
     After every objective has been there once, parameters that are in the graph of one loss alone are told. After it
     has been there twice, those for which the gradients of all others were zero both times: outputs that are stacked
     and then taken apart tie every head to every loss. One such step proves nothing, as where a head starts at zero.
+
+    Args:
+        named: the shared parameters.
+        objectives: K.
+        collectives: of the ranks that each see part of the gradients; None where this process sees all.
     """
 
-    def __init__(self, named: Mapping[str, Tensor], objectives: int) -> None:
+    def __init__(self, named: Mapping[str, Tensor], objectives: int, collectives: Collectives | None = None) -> None:
         self._named = named
         self._objectives = objectives
+        self._ranks = collectives
         self._steps: Counter[int] = Counter()
         self._in_graph: list[set[int]] = [set() for _ in named]
         self._moved: list[set[int]] = [set() for _ in named]
@@ -47,6 +55,8 @@ class Reach:
         looks = min(self._steps[k] for k in range(self._objectives))
         if looks == 0:
             return
+        if self._ranks is not None:
+            self._merge(self._ranks)
         alone = self._alone(self._in_graph)
         if not any(len(objectives) > 1 for objectives in self._in_graph):
             raise UsageError(
@@ -65,6 +75,15 @@ class Reach:
                 "not belong in shared: pass what the objectives have in common, such as shared=model.encoder.",
                 stacklevel=6,
             )
+
+    def _merge(self, ranks: Collectives) -> None:
+        """Take up what other ranks have seen."""
+        for found in (self._in_graph, self._moved):
+            table = torch.zeros(len(found), self._objectives, dtype=torch.float64)
+            for index, objectives in enumerate(found):
+                table[index, list(objectives)] = 1
+            for index, row in enumerate(ranks.total(table).tolist()):
+                found[index].update(k for k, count in enumerate(row) if count)
 
     def _alone(self, found: Sequence[set[int]]) -> dict[str, int]:
         return {

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from mtlbench.engine.aggregating import updates_of_groups, weights_of_heads
 from mtlbench.engine.aside import Aside
+from mtlbench.engine.columns import Columns
 from mtlbench.engine.graph import graph_of
 from mtlbench.engine.heads import HeadsOfStep
-from mtlbench.engine.jacobian import Jacobian
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
 from mtlbench.engine.last_layer import LastLayer
 from mtlbench.engine.losses import Losses, batches, each, explained, run_backward
+from mtlbench.engine.ranks import Alone
 from mtlbench.engine.reach import Reach
 from mtlbench.engine.shared import SharedParameters
-from mtlbench.errors import Diverged, UsageError
+from mtlbench.errors import Diverged
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Step:
     """What passes may overwrite; the caller puts it back after an error, and merges it after success."""
     treated: Collection[int] | None
     """The objectives that the method corrects; None for all."""
+    ranks: Alone
+    """Who takes the step."""
     representation: Sequence[Tensor] = ()
     """What heads read, where gradients are taken with respect to it."""
 
@@ -58,13 +62,14 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
     step.aside.take(method.parameters())
     if isinstance(step.losses, Sequence) or not method.static:
         kept = list(each(step.losses, step.count))
-        values = torch.stack([loss.detach() for loss in kept])
+        values = step.ranks.mean(torch.stack([loss.detach() for loss in kept]))
         _require_finite_losses(method, values)
         with _unchanged_by_errors(method):
             weights = _derivatives(method, values)
             for row, loss in enumerate(kept):
                 step.heads.look(row, loss)
             run_backward(kept, weights.to(values).unbind())
+            step.ranks.average(step.shared.trainable.values())
             require_finite_gradients(method, step.shared)
     else:
         weights = _derivatives(method, torch.zeros(step.count, dtype=torch.float64))
@@ -75,7 +80,8 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
             run_backward([loss], [weights[row].to(loss)], row=row)
             found.append(loss.detach())
             del loss
-        values = torch.stack(found)
+        values = step.ranks.mean(torch.stack(found))
+        step.ranks.average(step.shared.trainable.values())
         _require_finite_losses(method, values)
         require_finite_gradients(method, step.shared)
     return Outcome(values, weights.detach()[None])
@@ -85,7 +91,7 @@ def weigh_at_last_layer(method: GramianWeighting, layer: LastLayer, step: Step, 
     """K passes down to the last shared layer, then one pass over the weighted sum."""
     losses = list(each(step.losses, step.count))
     learn_order(method, layer, losses)
-    jacobian = layer.jacobian(step.shared.trainable, dtype)
+    jacobian = layer.jacobian(step.shared.trainable, dtype, step.ranks.jacobian)
     jacobian.reserve(len(losses))
     for row, loss in enumerate(losses):
         try:
@@ -93,18 +99,19 @@ def weigh_at_last_layer(method: GramianWeighting, layer: LastLayer, step: Step, 
         except RuntimeError as error:
             raise explained(error) from error
         jacobian.set_row(row, gradients)
-    values = torch.stack([loss.detach() for loss in losses])
+    values = step.ranks.mean(torch.stack([loss.detach() for loss in losses]))
     gramian, weights = _answer(method, jacobian.gramian(len(losses)), values, step.treated)
     step.aside.take(step.shared.trainable.values())
     for row, loss in enumerate(losses):
         step.heads.look(row, loss)
     run_backward(losses, weights[0].to(values).unbind())
+    step.ranks.average(step.shared.trainable.values())
     require_finite_gradients(method, step.shared)
     return Outcome(values, weights, gramian)
 
 
 def fill_and_combine(
-    method: GramianWeighting | JacobianAggregator, layer: LastLayer | None, step: Step, jacobian: Jacobian, reach: Reach
+    method: GramianWeighting | JacobianAggregator, layer: LastLayer | None, step: Step, jacobian: Columns, reach: Reach
 ) -> Outcome:
     """K backward passes into the rows of the Jacobian, then the method's combination of them.
 
@@ -122,13 +129,13 @@ def fill_and_combine(
     if not reach.settled:
         reach.tell()
     columns = None if layer is None else layer.choose(step.shared.trainable)
-    return combine_rows(method, step, jacobian, torch.stack(found), columns)
+    return combine_rows(method, step, jacobian, step.ranks.mean(torch.stack(found)), columns)
 
 
 def combine_rows(
     method: GramianWeighting | JacobianAggregator,
     step: Step,
-    jacobian: Jacobian,
+    jacobian: Columns,
     values: Tensor,
     columns: Sequence[Parameter] | None = None,
 ) -> Outcome:
@@ -148,8 +155,8 @@ def combine_rows(
         method.require_finite("sum of the gradient", host[m:])
         with torch.autocast(jacobian.device.type, enabled=False):
             rows = method.treated_rows(step.treated)
-            jacobian.add(_aggregated_groups(method, jacobian.columns(m), host[:m], rows))
-        step.heads.release(_head_weights(method, m, rows) if method.heads == "weighted" else None)
+            jacobian.add(updates_of_groups(method, jacobian, host[:m], rows))
+        step.heads.release(weights_of_heads(method, m, rows) if method.heads == "weighted" else None)
         return Outcome(values)
     gramian, weights = _answer(method, jacobian.gramian(m, columns), values, step.treated)
     jacobian.combine(weights.to(jacobian.device))
@@ -157,7 +164,7 @@ def combine_rows(
     return Outcome(values, weights, gramian)
 
 
-def combine_batches(method: GramianWeighting, step: Step, jacobian: Jacobian, reach: Reach) -> Outcome:
+def combine_batches(method: GramianWeighting, step: Step, jacobian: Columns, reach: Reach) -> Outcome:
     """K backward passes for each of several batches; weights from the products of the gradients of the first two.
 
     Heads that are trained by their own loss get the mean of its gradients over the batches. The values are means too,
@@ -172,7 +179,7 @@ def combine_batches(method: GramianWeighting, step: Step, jacobian: Jacobian, re
             del losses
     if not reach.settled:
         reach.tell()
-    values = torch.stack(found).view(-1, m)
+    values = step.ranks.mean(torch.stack(found)).view(-1, m)
     host = torch.cat([values.double(), jacobian.row_sums(rows).view(-1, m)]).cpu()
     for of_batch in host:
         method.require_finite("loss, or the sum of the gradient,", of_batch)
@@ -192,7 +199,7 @@ def _fill(
     found: list[Tensor],
     present: Sequence[int],
     layer: LastLayer | None,
-    jacobian: Jacobian,
+    jacobian: Columns,
     reach: Reach,
 ) -> None:
     """The rows of one batch, after those of the `found` losses; its losses are added to them."""
@@ -227,7 +234,8 @@ def apply_kept(method: GramianWeighting, weights: Tensor, step: Step) -> Outcome
     """
     step.aside.take(step.shared.trainable.values())
     in_one = isinstance(step.losses, Sequence) and len(weights) == 1 and step.count > 1
-    values = _in_one_pass(method, weights[0], step) if in_one else _one_by_one(weights, step)
+    values = step.ranks.mean(_in_one_pass(method, weights[0], step) if in_one else _one_by_one(weights, step))
+    step.ranks.average(step.shared.trainable.values())
     method.require_finite("loss", values.cpu())
     require_finite_gradients(method, step.shared)
     if not in_one:
@@ -352,42 +360,3 @@ def require_finite_gradients(method: Method, shared: SharedParameters) -> None:
         f"{method.name}: the gradient of the weighted losses by {name} is not finite; lower the learning rate or check "
         "the data."
     )
-
-
-def _aggregated_groups(
-    method: JacobianAggregator, groups: Sequence[Tensor], losses: Tensor, treated: list[int] | None
-) -> list[Tensor]:
-    """The update of each group."""
-    method.losses = losses if treated is None else losses[treated]
-    updates = []
-    for group, columns in enumerate(groups):
-        method.group = group
-        updates.append(_aggregated(method, columns, treated))
-    return updates
-
-
-def _head_weights(method: JacobianAggregator, count: int, treated: list[int] | None) -> Tensor:
-    """(m,) what the heads' losses are multiplied by: the method's answer for the treated rows, 1 for the others."""
-    weights = torch.ones(count, dtype=torch.float64)
-    rows = list(range(count)) if treated is None else treated
-    if rows:
-        with method.only(rows):
-            weights[rows] = method.head_weights().double()
-    return weights
-
-
-def _aggregated(method: JacobianAggregator, columns: Tensor, treated: list[int] | None) -> Tensor:
-    """The update of one group: the method's answer for the treated rows, plus the others as they are."""
-    if treated is not None:
-        others = columns[[row for row in range(len(columns)) if row not in treated]].sum(0)
-        if not treated:
-            return others
-        with method.only(treated):
-            return others + _aggregated(method, columns[treated], None)
-    update = method.aggregate(columns)
-    if update.shape != columns.shape[1:]:
-        raise UsageError(
-            f"{method.name}: aggregate answered a tensor of shape {tuple(update.shape)} for a Jacobian of shape "
-            f"{tuple(columns.shape)}; the update has one number for each column."
-        )
-    return update

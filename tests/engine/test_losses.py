@@ -73,7 +73,7 @@ def test_errors_of_torch_in_words():
         "Trying to backward through the graph a second time": "Build the losses anew",
         "This backward function was compiled with non-empty donated buffers": r"_functorch.config; .*donated_buffer = ",
         "Checkpointing is not compatible with .grad()": "use_reentrant=False",
-        "Expected to mark a variable ready only once.": "no_sync",
+        "Expected to mark a variable ready only once.": "process_group=",
     }.items():
         found = explained(RuntimeError(said))
         assert isinstance(found, UsageError)
