@@ -17,8 +17,9 @@ from mtlbench.bench.sampling import Sampler
 from mtlbench.bench.workloads import SMALLEST, BuiltIn, Scale, Workload
 from mtlbench.catalogue import building, registry
 from mtlbench.engine.backward import Backward
-from mtlbench.engine.kinds import GramianWeighting, LossWeighting
-from mtlbench.errors import UsageError
+from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting
+from mtlbench.engine.representation import WRT, Wrt
+from mtlbench.errors import UsageError, unknown
 
 PLAIN = "(plain sum)"
 """The loop that one would write by hand: the sum of the losses, or one `backward()` for each separate graph."""
@@ -46,6 +47,7 @@ def steps(
     data_root: str | None = None,
     granularity: str = "whole_model",
     refresh: int = 1,
+    wrt: Wrt = "parameters",
     scale: Scale = Scale(),  # noqa: B008 (frozen)
     device: str = "cpu",
     repeats: int = 7,
@@ -61,7 +63,8 @@ def steps(
     of K models, each on its own loss. A task's steps run in the precision of its training. Rows have, with times in
     seconds and memory in bytes:
 
-    - labels `workload`, `K`, `P` (shared parameters), `method`: a method (`NAME refresh=N` where it keeps weights), or
+    - labels `workload`, `K`, `P` (shared parameters), `method`: a method (`NAME refresh=N` where it keeps weights,
+      `NAME wrt=representation` where it does not see the gradients of parameters), or
       in parentheses something to compare with (`PLAIN`, `GRADS`, `KEPT`, `TORCHJD`);
     - ratios: `throughput/uniform`, steps (and so tokens) in a second by those of `uniform`; and of step times
       `/uniform`, its inverse, `/plain sum`, `/K x autograd.grad`;
@@ -83,6 +86,7 @@ def steps(
         data_root: the folder of the real data sets; None for MTLBENCH_DATA. The record does not have it.
         granularity: of the methods that have groups.
         refresh: n: methods that weigh by Gramians do so in every n-th step (`Backward`). Times are means over n steps.
+        wrt: `representation`: methods that need gradients see those with respect to what all heads read (`Backward`).
         scale: of the built-in workloads.
         device: a torch device.
         repeats: samples of each subject.
@@ -97,6 +101,8 @@ def steps(
         DataMissing: the task's data are not there.
     """
     arguments = {key: value for key, value in locals().items() if key not in ("progress", "scale")}
+    if wrt not in WRT:
+        raise unknown("wrt", wrt, WRT)
     names = list(dict.fromkeys(["uniform", *(registry.methods.names() if methods is None else methods)]))
     for name in names:
         registry.methods.load(name)
@@ -122,19 +128,21 @@ def steps(
             "K": workload.objectives,
             "P": workload.parameters,
         }
-        subjects, notes = _subjects(workload, names, granularity, refresh, peer is not None)
+        subjects, notes = _subjects(workload, names, granularity, refresh, wrt, peer is not None)
         samples = sampler.interleave(subjects, repeats, partial(advance, cell))
         samples = {name: [seconds / period(name, refresh) for seconds in samples[name]] for name in samples}
         del subjects  # before other processes need the memory
         peaks: dict[str, int] = {}
         for subject in samples if measure_memory else ():
-            question = {"settings": settings, "subject": subject, "granularity": granularity, "refresh": refresh}
+            question: dict[str, Any] = {"settings": settings, "subject": subject, "granularity": granularity}
+            question |= {"refresh": refresh, "wrt": wrt}
             try:
                 peaks[subject] = memory.peak("mtlbench.bench.stepping:prepared", question, device, plugins)
             except RuntimeError as error:
                 notes[subject] = str(error)
             advance(cell, f"{subject} memory")
-        rows += [_row(cell, subject, refresh, samples, peaks, notes) for subject in {**samples, **notes}]
+        labels = {subject: _label(subject, refresh, wrt) for subject in {**samples, **notes}}
+        rows += [_row(cell, subject, label, samples, peaks, notes) for subject, label in labels.items()]
     return Bench(
         kind="steps",
         settings={**{k: v for k, v in arguments.items() if k != "data_root"}, "scale": asdict(scale)},
@@ -150,7 +158,23 @@ def period(subject: str, refresh: int) -> int:
     return refresh if known and issubclass(registry.methods.load(subject), GramianWeighting) else 1
 
 
-def step(workload: Workload, subject: str, granularity: str, watched: bool = False, refresh: int = 1) -> Step:
+def _label(subject: str, refresh: int, wrt: Wrt) -> str:
+    """A subject as its row is called."""
+    sees = subject in registry.methods.entries() and issubclass(
+        registry.methods.load(subject), GramianWeighting | JacobianAggregator
+    )
+    kept = f"{subject} refresh={refresh}" if period(subject, refresh) > 1 else subject
+    return f"{kept} wrt={wrt}" if sees and wrt != "parameters" else kept
+
+
+def step(
+    workload: Workload,
+    subject: str,
+    granularity: str,
+    watched: bool = False,
+    refresh: int = 1,
+    wrt: Wrt = "parameters",
+) -> Step:
     """A whole step of `subject`, on a model of its own; or `period` steps.
 
     Args:
@@ -159,6 +183,7 @@ def step(workload: Workload, subject: str, granularity: str, watched: bool = Fal
         granularity: of the methods that have groups.
         watched: also sum up what the method does to the gradients.
         refresh: methods that weigh by Gramians do so in every so many steps.
+        wrt: what methods that need gradients see those with respect to.
 
     Raises:
         UsageError: the method does not fit the workload.
@@ -173,19 +198,27 @@ def step(workload: Workload, subject: str, granularity: str, watched: bool = Fal
         return partial(_all, workload, [training.plain for training in trainings])
     training = _Training(workload)
     steps = period(subject, refresh)
-    backward = Backward(method, workload.shared(training.model), granularity, workload.objectives, refresh=steps)
+    shared, count = workload.shared(training.model), workload.objectives
+    if on_representation := wrt == "representation" and not isinstance(method, LossWeighting) and subject != KEPT:
+        workload.represented(training.model, range(count))  # one that has none says so
+    wrt = "representation" if on_representation else "parameters"
+    backward = Backward(method, shared, granularity, count, refresh=steps, wrt=wrt)
     if watched:
         backward.watch()
+    if on_representation:
+        return partial(_all, workload, steps * [partial(training.at_representation, backward)])
     return partial(_all, workload, steps * [partial(training.combined, backward, subject == KEPT)])
 
 
-def prepared(settings: dict[str, Any], subject: str, granularity: str, refresh: int = 1) -> memory.Action:
+def prepared(
+    settings: dict[str, Any], subject: str, granularity: str, refresh: int = 1, wrt: Wrt = "parameters"
+) -> memory.Action:
     """A step, to measure its memory; a small one has run, so that libraries are loaded."""
     workload = workloads.build(settings)
     shape = "heads" if workload.one_graph else "separate"
     smallest = workloads.built_in(shape, workload.objectives, SMALLEST, settings["device"])
     step(workloads.build(smallest), subject, "whole_model")()
-    return memory.Action(step(workload, subject, granularity, refresh=refresh))
+    return memory.Action(step(workload, subject, granularity, refresh=refresh, wrt=wrt))
 
 
 def _all(workload: Workload, calls: Sequence[Step]) -> None:
@@ -235,6 +268,12 @@ class _Training:
             with torch.no_grad():
                 backward.review(self._workload.losses(self.model, self._objectives))
 
+    def at_representation(self, backward: Backward) -> None:
+        self._optimizer.zero_grad()
+        losses, representation = self._workload.represented(self.model, self._objectives)
+        backward(losses, representation=representation)
+        self._finish()
+
     def torchjd(self) -> None:
         autojac, aggregator = peers.autojac(), peers.aggregator("gradvac")
         workload = self._workload
@@ -272,7 +311,7 @@ class _Advance:
 
 
 def _subjects(
-    workload: Workload, methods: Sequence[str], granularity: str, refresh: int, compare: bool
+    workload: Workload, methods: Sequence[str], granularity: str, refresh: int, wrt: Wrt, compare: bool
 ) -> tuple[dict[str, Step], dict[str, str]]:
     """What is timed on a workload, and why some methods are not."""
     references = [PLAIN, GRADS if workload.one_graph else KEPT]
@@ -282,7 +321,7 @@ def _subjects(
     notes: dict[str, str] = {}
     for subject in [*methods, *references]:
         try:
-            subjects[subject] = step(workload, subject, granularity, refresh=refresh)
+            subjects[subject] = step(workload, subject, granularity, refresh=refresh, wrt=wrt)
         except UsageError as error:
             notes[subject] = str(error)
     return subjects, notes
@@ -291,7 +330,7 @@ def _subjects(
 def _row(
     cell: dict[str, str | int],
     subject: str,
-    refresh: int,
+    label: str,
     samples: dict[str, list[float]],
     peaks: dict[str, int],
     notes: dict[str, str],
@@ -302,7 +341,7 @@ def _row(
     ratios = {"throughput/uniform": Spread.of(own, "uniform", "step")}
     ratios |= {f"/{short}": Spread.of(own, "step", short) for short in others}
     return Row(
-        labels={**cell, "method": f"{subject} refresh={refresh}" if period(subject, refresh) > 1 else subject},
+        labels={**cell, "method": label},
         ratios=ratios,
         seconds=medians(own, ["step"]),
         bytes={"peak": peaks.get(subject)},

@@ -33,6 +33,7 @@ _KEYS = {
         "shape": "shapes",
         "granularity": "granularity",
         "refresh": "refresh",
+        "wrt": "wrt",
         "task": "task",
         "protocol": "protocol",
         "protocol.KEY": "overrides",

@@ -21,6 +21,7 @@ from mtlbench.catalogue.task import Task
 from mtlbench.catalogue.variants import resolve
 from mtlbench.errors import UsageError, unknown
 from mtlbench.running import precision
+from mtlbench.running.representing import require_representation
 from mtlbench.running.trainee import optimizer_for
 
 Shape = Literal["heads", "separate"]
@@ -69,6 +70,12 @@ class Workload(ABC):
     @abstractmethod
     def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
         """A list if the losses share a graph, otherwise a generator."""
+
+    def represented(
+        self, model: nn.Module, objectives: Sequence[int]
+    ) -> tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]:
+        """The losses, and what all heads read; raises `UsageError` where there is no such thing."""
+        raise UsageError(f"wrt=representation is not allowed: {self.label} have no input in common.")
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """One whose learning rate is zero, so that every step does the same work."""
@@ -163,6 +170,13 @@ class BuiltIn(Workload):
             return self.head_losses(model, self.features(model), objectives)
         return self._one_by_one(cast("Classifier", model), objectives)
 
+    def represented(self, model: nn.Module, objectives: Sequence[int]) -> tuple[Sequence[Tensor], Tensor]:
+        """The losses of the heads, and the encoder's features."""
+        if not self.one_graph:
+            super().represented(model, objectives)
+        features = self.features(model)
+        return self.head_losses(model, features, objectives), features
+
     def _one_by_one(self, model: Classifier, objectives: Sequence[int]) -> Iterator[Tensor]:
         for k in objectives:
             yield functional.cross_entropy(model.heads[0](model.encoder(self._tokens[k])), self._classes[k])
@@ -173,6 +187,7 @@ class OfTask(Workload):
 
     def __init__(self, task: Task, protocol: Protocol, variant: str, device: torch.device) -> None:
         self.task, self._protocol, self._device = task, protocol, device
+        self._variant = variant
         self._precision = precision.precision(protocol.autocast, device)
         self.label = f"{task.name}/{variant}"
         if self._precision != "float32":
@@ -207,6 +222,13 @@ class OfTask(Workload):
     def losses(self, model: nn.Module, objectives: Sequence[int]) -> Sequence[Tensor] | Iterator[Tensor]:
         """Of the objectives that the batch holds."""
         return self.task.losses(model, self._batch, [self._present[k] for k in objectives])
+
+    def represented(
+        self, model: nn.Module, objectives: Sequence[int]
+    ) -> tuple[Sequence[Tensor], Tensor | Sequence[Tensor]]:
+        """As the task says."""
+        require_representation(self.task, self._variant)
+        return self.task.losses_and_representation(model, self._batch, [self._present[k] for k in objectives])
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The protocol's, with a learning rate of zero."""

@@ -170,6 +170,22 @@ class Task(ABC):
         before the next one is built.
         """
 
+    @property
+    def has_representation(self) -> bool:
+        """Whether `losses_and_representation` answers, for this variant under this protocol."""
+        return type(self).losses_and_representation is not Task.losses_and_representation
+
+    def losses_and_representation(
+        self, model: torch.nn.Module, batch: Any, objectives: Sequence[int]
+    ) -> tuple[Sequence[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]:
+        """The same as `losses`, with what all heads read: for `mtlbench run wrt=representation`.
+
+        A task with one input for all objectives implements it. The representation is the tensor, or tensors, of this
+        very step at which the graphs of the heads meet that of the shared encoder: whatever a loss takes from a shared
+        parameter, it takes through them, and none of them depends on another.
+        """
+        raise UsageError(f"The task {self.name!r} does not say what its heads read (Task.losses_and_representation).")
+
     @abstractmethod
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]

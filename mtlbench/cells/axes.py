@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mtlbench.cells import sampling
 from mtlbench.cells.sampling import Strategy
@@ -125,6 +125,16 @@ def _refresh(value: Any) -> int | None:
     return None if int(text) == 1 else int(text)
 
 
+WRT = ("parameters", "representation")
+
+
+def _wrt(value: Any) -> str | None:
+    """None for the parameters."""
+    if value not in WRT:
+        raise unknown("wrt", str(value), WRT)
+    return None if value == "parameters" else str(value)
+
+
 def _treated_word(treated: tuple[str, ...]) -> str:
     """`lrl`, or `[de-en,fr-en]`."""
     return treated[0] if len(treated) == 1 else f"[{','.join(treated)}]"
@@ -177,6 +187,15 @@ AXES: dict[str, Axis] = {
         read=_refresh,
         kinds=GRAMIANS,
         label=lambda steps: f"refresh={steps}",
+    ),
+    "wrt": Axis(
+        takes="parameters|representation",
+        about="the method sees gradients with respect to the parameters, or to what all heads read: an approximation "
+        "of those, with one backward pass through the encoder, for tasks with one input for all objectives",
+        type=Literal["representation"] | None,
+        read=_wrt,
+        kinds=GRADIENTS,
+        label=lambda wrt: f"wrt={wrt}",
     ),
     "sampling": Axis(
         takes="NAME",

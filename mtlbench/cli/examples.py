@@ -263,6 +263,8 @@ Exit code: 0 nothing is violated, 1 something is.""",
       memory beyond uniform's by 4KP bytes
   mtlbench bench steps shape=heads K=8 method=gradvac refresh=10
       weights computed every tenth step: the mean cost of a step
+  mtlbench bench steps shape=heads K=8 method=mgda wrt=representation
+      gradients with respect to what the heads read: one pass through the encoder
   mtlbench bench weights K=8 groups=1,100 method=nash_mtl,cagrad
       what a method's own mathematics takes, apart from gradients
   mtlbench bench tables records=10000
@@ -284,6 +286,7 @@ keys of combination
   layout=flat|whole_model|enc_dec|all_layer|all_matrix
 keys of steps
   K=4,8 shape=heads,separate granularity=NAME refresh=N
+  wrt=parameters|representation
   or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
 keys of weights
   method=NAMES (by default all) K=2,8,32 groups=1,100 repeats=N threads=N

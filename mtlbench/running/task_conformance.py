@@ -22,7 +22,7 @@ from mtlbench.catalogue.task import Estimate, Task
 from mtlbench.catalogue.variants import resolve
 from mtlbench.engine.conformance.finding import Finding
 from mtlbench.errors import UsageError
-from mtlbench.running import scored
+from mtlbench.running import representing, scored
 from mtlbench.running.declared import TaskInfo
 from mtlbench.running.streams import process_of_a_cell
 
@@ -55,7 +55,7 @@ def battery(task: str, variant: str | None = None, data_root: Path | None = None
     chosen, protocol = resolve(task, variant, None, {})
     cls = building.task_class(task)
     tried = _Tried(lambda: cls(chosen, protocol, data_root, torch.device("cpu")), protocol.trains)
-    of_training = (_batches, _present, _losses, _shares)
+    of_training = (_batches, _present, _losses, _shares, _represents)
     checks = (
         ("is built, and declares what a record can hold", _declares),
         ("has the same data whenever it is built", _data),
@@ -64,6 +64,7 @@ def battery(task: str, variant: str | None = None, data_root: Path | None = None
         ("holds in every batch some of its objectives, each once", _present),
         ("gives one finite loss for each objective, in their order", _losses),
         ("shares the parameters that several objectives reach, and no others", _shares),
+        ("gives what all heads read, where it says that it does", _represents),
         ("scores every objective by all of its metrics, alone as together", _scores),
         ("leaves the process as it was", _leaves_alone),
     )
@@ -243,6 +244,13 @@ def _shares(tried: _Tried) -> None:
             raise _Wrong(f"{names[p]} is reached by {told}, and shared leaves it out")
         if len(by) < 2 <= len(task.objectives) and any(p is q for q in shared):
             raise _Wrong(f"{names[p]} of shared is reached by {told} only: leave it to its head")
+
+
+def _represents(tried: _Tried) -> str:
+    if not tried.task.has_representation:
+        return ""
+    batch = next(tried.batches())
+    return representing.problem(tried.task, tried.model(), batch, list(tried.task.present(batch)))
 
 
 def _scores(tried: _Tried) -> None:

@@ -18,6 +18,7 @@ from mtlbench.cells.cell import Cell
 from mtlbench.engine.backward import Backward
 from mtlbench.engine.kinds import GramianWeighting, LossWeighting, Method
 from mtlbench.errors import Diverged, UsageError, unknown
+from mtlbench.running.representing import require_representation
 from mtlbench.running.streams import stream
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
@@ -102,6 +103,9 @@ class Trainee:
         method.steps_per_epoch = task.steps_per_epoch
         dtype = DTYPES[cell.axes["jacobian_dtype"]] if cell.axes["jacobian_dtype"] else None
         treated = treated_objectives(cell, task)
+        self._on_representation = cell.axes.get("wrt") == "representation"
+        if self._on_representation:
+            require_representation(task, cell.variant)
         self.backward = Backward(
             method,
             task.shared(model),
@@ -110,6 +114,7 @@ class Trainee:
             jacobian_dtype=dtype,
             treated=None if treated is None else [row for row, k in enumerate(objectives) if k in treated],
             refresh=cell.axes.get("refresh") or 1,
+            wrt="representation" if self._on_representation else "parameters",
         )
         method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]
@@ -141,12 +146,19 @@ class Trainee:
             return {}
         rows = [self.objectives.index(k) for k in present]
         with self._telling_objectives():
-            given = (self.task.losses(self.model, one, present) for one in several)
-            losses = self.backward(given if self.batches > 1 else next(given), rows)
+            losses = self._backward(several, present, rows)
         if self.protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
         self.optimizer.step()
         return dict(zip(present, losses.unbind(), strict=True))
+
+    def _backward(self, several: Sequence[Any], present: Sequence[int], rows: Sequence[int]) -> Tensor:
+        """The backward passes of a step; the (m,) losses."""
+        if self._on_representation:
+            losses, representation = self.task.losses_and_representation(self.model, several[0], present)
+            return self.backward(losses, rows, representation)
+        given = (self.task.losses(self.model, one, present) for one in several)
+        return self.backward(given if self.batches > 1 else next(given), rows)
 
     @contextmanager
     def _telling_objectives(self) -> Iterator[None]:

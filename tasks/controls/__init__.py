@@ -53,6 +53,18 @@ class Controls(Task):
         """The losses of `objectives`, () each; the trunk runs once."""
         return self.problem.losses(model, batch, objectives)
 
+    @property
+    def has_representation(self) -> bool:
+        """Of the digits; where a point is sought, there is no encoder."""
+        return isinstance(self.problem, Digits)
+
+    def losses_and_representation(
+        self, model: torch.nn.Module, batch: Any, objectives: Sequence[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The losses of the digits, and the features that both heads read."""
+        assert isinstance(self.problem, Digits)
+        return self.problem.losses_and_features(model, batch, objectives)
+
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]
     ) -> Mapping[str, Mapping[str, float]]:

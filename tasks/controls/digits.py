@@ -66,7 +66,10 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor, objectives: Sequence[int]) -> list[Tensor]:
         """Logits, (N, 10) for each of `objectives`; the trunk runs once."""
-        features = self.trunk(images)
+        return self.answers(self.trunk(images), objectives)
+
+    def answers(self, features: Tensor, objectives: Sequence[int]) -> list[Tensor]:
+        """The same from the features of the trunk."""
         return [self.heads[NAMES[k]](features) for k in objectives]
 
 
@@ -97,11 +100,16 @@ class Digits(Problem):
 
     def losses(self, model: nn.Module, batch: Batch, objectives: Sequence[int]) -> list[Tensor]:
         """Mean cross-entropies (nats), each times its scale."""
-        images, labels = batch
-        logits = cast("Network", model)(images, objectives)
-        return [
-            self.scales[k] * functional.cross_entropy(z, labels[:, k]) for z, k in zip(logits, objectives, strict=True)
-        ]
+        return self.losses_and_features(model, batch, objectives)[0]
+
+    def losses_and_features(
+        self, model: nn.Module, batch: Batch, objectives: Sequence[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The same, with the features that both heads read."""
+        (images, labels), net = batch, cast("Network", model)
+        features = net.trunk(images)
+        logits = zip(net.answers(features, objectives), objectives, strict=True)
+        return [self.scales[k] * functional.cross_entropy(z, labels[:, k]) for z, k in logits], features
 
     def evaluate(self, model: nn.Module, split: str, objectives: Sequence[int]) -> Mapping[str, Mapping[str, float]]:
         """Accuracy (percent) and mean cross-entropy (nats, not scaled) over all pairs of `split`."""

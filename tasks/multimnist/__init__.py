@@ -74,9 +74,16 @@ class MultiMNIST(Task):
 
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> list[Tensor]:
         """Mean negative log-likelihoods (nats), () each; the trunk runs once for all of `objectives`."""
-        images, labels = batch
-        predictions = cast("LeNet", model)(images, [self.objectives[k].name for k in objectives])
-        return [functional.nll_loss(p, labels[:, k]) for p, k in zip(predictions, objectives, strict=True)]
+        return self.losses_and_representation(model, batch, objectives)[0]
+
+    def losses_and_representation(
+        self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The losses, and the features (N, 50) that both heads read."""
+        (images, labels), net = batch, cast("LeNet", model)
+        features = net.encoder(images)
+        predictions = net.answers(features, [self.objectives[k].name for k in objectives])
+        return [functional.nll_loss(p, labels[:, k]) for p, k in zip(predictions, objectives, strict=True)], features
 
     def evaluate(
         self, model: torch.nn.Module, split: str, objectives: Sequence[int]

@@ -59,7 +59,10 @@ class LeNet(nn.Module):
 
     def forward(self, images: Tensor, objectives: Sequence[str] = ("left", "right")) -> list[Tensor]:
         """Log-probabilities, (N, 10) for each of `objectives`, from images (N, 1, 28, 28)."""
-        features = self.encoder(images)
+        return self.answers(self.encoder(images), objectives)
+
+    def answers(self, features: Tensor, objectives: Sequence[str]) -> list[Tensor]:
+        """The same from the features (N, 50) of the encoder."""
         return [self.heads[name](features) for name in objectives]
 
 

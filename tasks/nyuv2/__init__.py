@@ -78,7 +78,22 @@ class NYUv2(Task):
     def losses(self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]) -> list[Tensor]:
         """The losses, () each; the trunk runs once for all of `objectives`."""
         names = [NAMES[k] for k in objectives]
-        predictions = model(batch.images, names)
+        return self._scored(model(batch.images, names), batch, names)
+
+    @property
+    def has_representation(self) -> bool:
+        """Not with attention, where heads read every level, through parameters that they share."""
+        return self.options.trunk != "segnet_mtan"
+
+    def losses_and_representation(
+        self, model: torch.nn.Module, batch: Batch, objectives: Sequence[int]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The losses, and the last features of the trunk."""
+        names, net = [NAMES[k] for k in objectives], cast("Any", model)
+        features = net.features(batch.images)
+        return self._scored(net.answers(features, names, batch.images.shape[-2:]), batch, names), features
+
+    def _scored(self, predictions: Sequence[Tensor], batch: Batch, names: Sequence[str]) -> list[Tensor]:
         return [LOSSES[name](p, batch.truths[name]) for name, p in zip(names, predictions, strict=True)]
 
     def evaluate(

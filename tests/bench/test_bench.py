@@ -17,7 +17,7 @@ from mtlbench.bench.words import run_bench
 from mtlbench.bench.workloads import Scale
 from mtlbench.catalogue import building, registry
 from mtlbench.cells.request import parse
-from mtlbench.errors import DataMissing
+from mtlbench.errors import DataMissing, UsageError
 from mtlbench.running.trainee import Trainee
 
 TINY = Scale(width=8, layers=1, feedforward=8, attention_heads=1, vocabulary=8, sequences=2, tokens=2)
@@ -185,6 +185,21 @@ def test_a_method_that_keeps_weights_is_timed_over_whole_periods_and_by_the_step
     assert set(rows) == {"uniform", "gradvac refresh=3", "graddrop", stepping.PLAIN, stepping.GRADS}
     assert rows["gradvac refresh=3"].seconds["step"] == pytest.approx((7 + 1 + 1) / 3, rel=1e-4)
     assert rows["graddrop"].seconds["step"] == pytest.approx(1, rel=1e-4)
+
+
+def test_steps_with_respect_to_the_representation_are_rows_of_their_own():
+    quick = {"scale": TINY, "sample_seconds": 0, "measure_memory": False, "compare": False, "repeats": 1}
+    rows = by_method(steps(("heads",), (2,), ("mgda", "graddrop", "gradnorm"), wrt="representation", **quick))
+    timed = {name for name, row in rows.items() if row.seconds["step"] is not None}
+    own = {"mgda wrt=representation", "graddrop wrt=representation"}
+    assert timed == {"uniform", stepping.PLAIN, stepping.GRADS} | own
+    assert "last shared layer" in rows["gradnorm wrt=representation"].note
+    rows = by_method(steps(("separate",), (2,), ("mgda",), wrt="representation", **quick))
+    assert "no input in common" in rows["mgda wrt=representation"].note
+    of_task = {"task": "multimnist", "methods": ("mgda",), **quick}
+    assert by_method(steps((), None, wrt="representation", **of_task))["mgda wrt=representation"].seconds["step"] > 0
+    with pytest.raises(UsageError, match="wrt"):
+        steps(("heads",), (2,), ("mgda",), wrt="features", **quick)
 
 
 def test_by_default_every_registered_method_is_timed():

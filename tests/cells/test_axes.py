@@ -124,6 +124,21 @@ def test_refresh_is_an_axis_of_the_methods_that_weigh_by_gramians() -> None:
     assert [c.axes["refresh"] for c in parse([*WORDS, "refresh=1,10"]).cells if c.method == "pcgrad"] == [None, 10]
 
 
+def test_what_gradients_are_taken_with_respect_to_is_an_axis_of_the_methods_that_need_them() -> None:
+    before = one("method=mgda")
+    assert one("method=mgda", "wrt=parameters") == before
+    found = one("method=mgda", "wrt=representation")
+    assert (found.label, found.canonical()["wrt"]) == ("mgda(wrt=representation)", "representation")
+    assert "wrt" not in before.canonical()
+    assert dict(Cell.from_data(json.loads(json.dumps(found.to_data()))).axes) == found.axes
+    (command,) = commands([CellInfo(**found.canonical())], [0])
+    assert parse([*command.split()[2:], "against=none"]).cells == [found]
+    for without in ("uniform", "single_task"):
+        assert one(f"method={without}", "wrt=representation") == one(f"method={without}")
+    with pytest.raises(UsageError, match="wrt"):
+        parse(["method=mgda", "task=multimnist", "wrt=features"])
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "none", "1e3", "10000000", "[1,2]"])
 def test_a_refresh_that_is_no_number_of_steps_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match=r"refresh=.* is not allowed: it is a whole number of steps"):

@@ -28,6 +28,14 @@ def test_show_describes_a_method(command: Callable[..., Any]) -> None:
     assert "It takes no parameters" in command("show uniform").output
 
 
+def test_show_says_what_a_step_on_the_representation_costs(command: Callable[..., Any]) -> None:
+    said = " ".join(command("show mgda").output.split())
+    assert "with wrt=representation: K passes through the heads and one through the encoder; an approximation" in said
+    assert "not with wrt=representation: it measures" in command("show gradnorm").output
+    assert "not with wrt=representation: it multiplies" in command("show modo").output
+    assert "wrt=" not in command("show uniform").output
+
+
 def test_show_describes_a_task_and_its_protocols(command: Callable[..., Any], tiny: Path) -> None:
     shown = command("show multimnist")
     assert shown.code == 0

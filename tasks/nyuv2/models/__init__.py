@@ -3,7 +3,8 @@
 A model answers `model(images, names)`, from images (N, 3, H, W) float32 in 0..1, with one tensor for each of `names`:
 logits of the classes for `segmentation` (N, 13, H, W), metres for `depth` (N, 1, H, W), and a vector that is not
 normalised for `normal` (N, 3, H, W). The trunk runs once, and no head runs that is not asked for. `model.shared()` is
-the trunk, with names, in the order of the forward pass.
+the trunk, with names, in the order of the forward pass. Of a model whose heads all read one tensor,
+`model.features(images)` is that tensor, and `model.answers(features, names, (H, W))` what they make of it.
 """
 
 from __future__ import annotations

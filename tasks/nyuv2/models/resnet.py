@@ -55,10 +55,19 @@ class DilatedResNet(nn.Module):
 
     def forward(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Predictions for the objectives `names`, (N, channels, H, W) each, from images (N, 3, H, W) in 0..1."""
-        features = self.trunk(images)
-        size = images.shape[-2:]
+        return self.answers(self.features(images), names, images.shape[-2:])
+
+    def features(self, images: Tensor) -> Tensor:
+        """What all heads read, (N, 2048, H/8, W/8)."""
+        found: Tensor = self.trunk(images)
+        return found
+
+    def answers(self, features: Tensor, names: Sequence[str], size: Sequence[int]) -> list[Tensor]:
+        """Predictions from `features`, of images of (H, W) = `size`."""
         eighths = (self.heads[name](features) for name in names)
-        return [functional.interpolate(eighth, size=size, mode="bilinear", align_corners=True) for eighth in eighths]
+        return [
+            functional.interpolate(eighth, size=list(size), mode="bilinear", align_corners=True) for eighth in eighths
+        ]
 
     def shared(self) -> Iterable[tuple[str, nn.Parameter]]:
         """The trunk."""

@@ -90,7 +90,14 @@ class Split(nn.Module):
 
     def forward(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Predictions for the objectives `names`, (N, channels, H, W) each, from images (N, 3, H, W) in 0..1."""
-        features = self.trunk(images).decoded[-1]
+        return self.answers(self.features(images), names, images.shape[-2:])
+
+    def features(self, images: Tensor) -> Tensor:
+        """What all heads read, (N, 64, H, W)."""
+        return cast("Features", self.trunk(images)).decoded[-1]
+
+    def answers(self, features: Tensor, names: Sequence[str], size: Sequence[int]) -> list[Tensor]:
+        """Predictions from `features`, which are of the images' `size`."""
         return [self.heads[name](features) for name in names]
 
     def shared(self) -> Iterable[tuple[str, nn.Parameter]]:

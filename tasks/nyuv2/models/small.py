@@ -39,10 +39,17 @@ class SmallNet(nn.Module):
 
     def forward(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Predictions for the objectives `names`, (N, channels, H, W) each, from images (N, 3, H, W) in 0..1."""
-        features = self.decoder(self.encoder(_as_input(images)))
-        size = images.shape[-2:]
+        return self.answers(self.features(images), names, images.shape[-2:])
+
+    def features(self, images: Tensor) -> Tensor:
+        """What all heads read, (N, 48, H/4, W/4)."""
+        found: Tensor = self.decoder(self.encoder(_as_input(images)))
+        return found
+
+    def answers(self, features: Tensor, names: Sequence[str], size: Sequence[int]) -> list[Tensor]:
+        """Predictions from `features`, of images of (H, W) = `size`."""
         halves = (functional.pixel_shuffle(self.heads[name](features), FINER) for name in names)
-        return [functional.interpolate(half, size=size, mode="bilinear", align_corners=False) for half in halves]
+        return [functional.interpolate(half, size=list(size), mode="bilinear", align_corners=False) for half in halves]
 
     def shared(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Encoder and decoder."""
