@@ -264,7 +264,7 @@ Exit code: 0 nothing is violated, 1 something is.""",
   mtlbench bench steps shape=heads K=8 method=gradvac refresh=10
       weights computed every tenth step: the mean cost of a step
   mtlbench bench steps shape=heads K=8 method=mgda wrt=representation
-      gradients with respect to what the heads read: one pass through the encoder
+      gradients with respect to what heads read: one pass through the encoder
   mtlbench bench weights K=8 groups=1,100 method=nash_mtl,cagrad
       what a method's own mathematics takes, apart from gradients
   mtlbench bench tables records=10000
