@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from mtlbench.engine import distributed, strategies
 from mtlbench.engine.aside import Aside, run_hooks
 from mtlbench.engine.columns import Columns
+from mtlbench.engine.fsdp import ranks_of
 from mtlbench.engine.grouping import Shared
 from mtlbench.engine.heads import Heads
 from mtlbench.engine.keeping import KeptWeights
@@ -20,7 +21,6 @@ from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeig
 from mtlbench.engine.last_layer import LastLayer, under
 from mtlbench.engine.losses import Batches, Losses, in_order
 from mtlbench.engine.presence import chosen, number_of_objectives
-from mtlbench.engine.ranks import Alone, Ranks
 from mtlbench.engine.reach import Reach
 from mtlbench.engine.representation import Wrt, at_representation, combine_at_representation, tensors_of
 from mtlbench.engine.shared import SharedParameters
@@ -115,7 +115,7 @@ class Backward:
                 "`mtlbench run`, or train each model on its own loss."
             )
         self.method = method
-        self._shared = SharedParameters(shared, granularity)
+        self._shared = SharedParameters(shared, granularity, in_group=process_group is not None)
         self._heads = Heads()
         self._layer = _layer_of(method)
         self._jacobian_dtype = jacobian_dtype
@@ -128,11 +128,11 @@ class Backward:
             raise UsageError("wrt=representation does not go with process_group: leave one of them out.")
         self._jacobian: Columns | None = None
         self._reach: Reach | None = None
-        self._wrappers = distributed.Wrappers()
+        self._wrappers = distributed.Wrappers(in_group=process_group is not None)
         self._calls = 0
         self._trace: Trace | None = None
         options = (self.group_names, treated and tuple(treated), refresh, jacobian_dtype)
-        self._ranks = Ranks(process_group, method, self._shared, heads, options) if process_group else Alone()
+        self._ranks = ranks_of(process_group, method, self._shared, heads, options)
         self.objectives = objectives or 0
         self.gramian: Tensor | None = None
         """(G, m, m) float64 on the CPU: the Gramian of the last step, if the method needed one in it."""
@@ -197,10 +197,12 @@ class Backward:
         weighted = self.method.heads == "weighted" and not isinstance(self.method, LossWeighting)
         try:
             several = rows * self._batches
-            heads = self._heads.step(self._shared.ids, several, aside, weighted=weighted or self._batches > 1)
+            held_back = weighted or self._batches > 1
+            given_heads = None if self._ranks.sees_leaves else self._ranks.heads
+            heads = self._heads.step(self._shared.ids, several, aside, weighted=held_back, given=given_heads)
             step = strategies.Step(given, len(rows), self._shared, heads, aside, self._treated, self._ranks, tensors)
             outcome = self._outcome(step, rows)
-            self._ranks.average_heads(aside, self.method)
+            self._ranks.average_heads(aside)
         except BaseException:
             aside.put_back()
             raise
@@ -299,7 +301,12 @@ class Backward:
         assert isinstance(method, GramianWeighting | JacobianAggregator)
         if self._representation:
             return combine_at_representation(method, self._representation, step)
-        if layer is not None and isinstance(method, GramianWeighting) and isinstance(step.losses, Sequence):
+        if (
+            layer is not None
+            and isinstance(method, GramianWeighting)
+            and isinstance(step.losses, Sequence)
+            and step.ranks.sees_leaves
+        ):
             return strategies.weigh_at_last_layer(method, layer, step, self._jacobian_dtype)
         if self._jacobian is None:
             self._jacobian = self._ranks.jacobian(list(self._shared.groups.values()), self._jacobian_dtype)

@@ -30,7 +30,15 @@ class Heads:
         """Look again, since the shared parameters have changed."""
         self._known, self._steps = {}, Counter()
 
-    def step(self, shared: Collection[int], present: Sequence[int], aside: Aside, *, weighted: bool) -> HeadsOfStep:
+    def step(
+        self,
+        shared: Collection[int],
+        present: Sequence[int],
+        aside: Aside,
+        *,
+        weighted: bool,
+        given: Sequence[Tensor] | None = None,
+    ) -> HeadsOfStep:
         """The heads of one step.
 
         Args:
@@ -38,10 +46,11 @@ class Heads:
             present: the objectives that the step holds, in the order of its losses.
             aside: what is taken here is kept away in it.
             weighted: whether gradients of heads are scaled by weights, known at the end only.
+            given: all heads, where they cannot be found in graphs.
         """
         for objective in present:
             aside.take(self._known.get(objective, ()))
-        return HeadsOfStep(self, shared, present, aside, weighted)
+        return HeadsOfStep(self, shared, present, aside, weighted, given)
 
     def due(self, objective: int) -> bool:
         """Whether the graph of this objective is walked in this step, which is counted."""
@@ -61,9 +70,16 @@ class HeadsOfStep:
     """
 
     def __init__(
-        self, heads: Heads, shared: Collection[int], present: Sequence[int], aside: Aside, weighted: bool
+        self,
+        heads: Heads,
+        shared: Collection[int],
+        present: Sequence[int],
+        aside: Aside,
+        weighted: bool,
+        given: Sequence[Tensor] | None,
     ) -> None:
         self._heads = heads
+        self._given = given
         self._shared = shared
         self._present = present
         self._aside = aside
@@ -76,6 +92,9 @@ class HeadsOfStep:
         objective = self._present[row]
         if not self._heads.due(objective) and not self._weighted:
             return None
+        if self._given is not None:
+            self._aside.take(self._given)
+            return list(self._given)
         graph = graph_of(loss)
         if graph.opaque and self._weighted:
             raise UsageError(
@@ -153,5 +172,6 @@ class HeadsOfStep:
 
 def _moves(gradient: Tensor) -> bool:
     """Whether a gradient is finite and not zero everywhere."""
-    values = gradient._values() if gradient.is_sparse else gradient
+    whole = getattr(gradient, "full_tensor", None)  # of a DTensor, for all ranks to say the same
+    values = whole() if whole else gradient._values() if gradient.is_sparse else gradient
     return bool(torch.isfinite(values).all()) and bool(values.any())

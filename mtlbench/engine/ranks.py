@@ -32,6 +32,8 @@ class Alone:
     """Parameters outside the shared ones, where they must be known before a step."""
     may_hold_none = False
     """Whether a step may hold no loss here."""
+    sees_leaves = True
+    """Whether parameters are leaves of the graphs of losses, which gradients can be asked for."""
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
@@ -61,15 +63,27 @@ class Alone:
         """The (m,) losses of the step, again, averaged over ranks."""
         return torch.stack(list(values))
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Losses, averaged over ranks."""
+    def mean(self, values: Tensor, aside: Aside) -> Tensor:
+        """The (m,) losses, averaged over ranks, which also tell each other of parameters that nobody was told of.
+
+        Args:
+            values: detached.
+            aside: all that is known so far of what the losses reach.
+
+        Raises:
+            UsageError: on every rank, where one has reached a parameter that is neither shared nor among the heads.
+        """
+        return values
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over ranks of what each has computed from its part of a gradient."""
         return values
 
     def average(self, parameters: Iterable[Tensor]) -> None:
         """Average `.grad` over ranks."""
 
-    def average_heads(self, aside: Aside, method: Method) -> None:
-        """Average `.grad` of what is not shared over ranks."""
+    def average_heads(self, aside: Aside) -> None:
+        """Average `.grad` of what is not shared over ranks; see `mean`."""
 
     def jacobian(self, groups: Sequence[Sequence[Parameter]], dtype: torch.dtype | None) -> Columns:
         """Where rows go."""
@@ -164,11 +178,15 @@ class Ranks(Alone):
         """See `Alone.reviewed`."""
         if len(values) != len(self._joint.own):
             raise UsageError(f"got {len(values)} losses to review for the {len(self._joint.own)} of the step.")
-        return self.mean(self._joint.weighted(values, self._like).detach())
+        return self.collectives.mean(self._joint.weighted(values, self._like).detach())
 
-    def mean(self, values: Tensor) -> Tensor:
+    def mean(self, values: Tensor, aside: Aside) -> Tensor:
         """See `Alone.mean`."""
-        return self.collectives.mean(values)
+        strange = self._strange(aside)
+        numbers = torch.cat([values.double(), values.new_tensor([len(strange)], dtype=torch.float64)])
+        total = self.collectives.total(numbers)
+        self._require_none(strange, total[-1].item())
+        return (total[:-1] / self.collectives.size).to(values.dtype)
 
     @torch.no_grad()
     def average(self, parameters: Iterable[Tensor]) -> None:
@@ -182,24 +200,27 @@ class Ranks(Alone):
             found.append(torch.view_as_real(p.grad) if p.grad.is_complex() else p.grad)
         self.collectives.average(found)
 
-    def average_heads(self, aside: Aside, method: Method) -> None:
-        """Average `.grad` over ranks of heads that some rank has reached; the others keep None.
-
-        Raises:
-            UsageError: on every rank, where one has reached a parameter that is neither shared nor among the heads.
-        """
-        heads = self.heads
-        known = {*map(id, heads), *self._shared.ids, *map(id, method.parameters())}
-        strange = [p for p in aside.taken if isinstance(p, Parameter) and p.grad is not None and id(p) not in known]
+    def average_heads(self, aside: Aside) -> None:
+        """Average `.grad` over ranks of heads that some rank has reached; the others keep None. See `Alone.mean`."""
+        heads, strange = self.heads, self._strange(aside)
         flags = [int(p.grad is not None) for p in heads]
         counts = self.collectives.gathered([len(strange), *flags]).sum(0).tolist()
-        if counts[0]:
-            named = f" Here: {described(strange[0])}." if strange else ""
-            raise UsageError(
-                "the losses reach parameters outside shared, whose gradients the ranks could not average: pass all "
-                f"that is trained as heads too, such as heads=model.{named}"
-            )
+        self._require_none(strange, counts[0])
         self.average([p for p, count in zip(heads, counts[1:], strict=True) if count])
+
+    def _strange(self, aside: Aside) -> list[Tensor]:
+        """Parameters that losses reach and that no other rank would know of."""
+        known = {*map(id, self.heads), *self._shared.ids, *map(id, self._method.parameters())}
+        return [p for p in aside.taken if isinstance(p, Parameter) and id(p) not in known]
+
+    def _require_none(self, strange: Sequence[Tensor], on_all_ranks: float) -> None:
+        if not on_all_ranks:
+            return
+        named = f" Here: {described(strange[0])}." if strange else ""
+        raise UsageError(
+            "the losses reach parameters outside shared, whose gradients the ranks could not average: pass all that is "
+            f"trained as heads too, such as heads=model.{named}"
+        )
 
     def jacobian(self, groups: Sequence[Sequence[Parameter]], dtype: torch.dtype | None) -> Columns:
         """See `Alone.jacobian`."""
@@ -219,9 +240,16 @@ class Ranks(Alone):
         return self._layout[1]
 
     def _state_digest(self) -> int:
-        method = self._method
-        tensors = [*self._shared.trainable.values(), *self.heads, *method.parameters(), *method.buffers()]
-        return digest(bits(tensors), method.generator.get_state().numpy().tobytes())
+        return digest(bits(self._compared()), self._method.generator.get_state().numpy().tobytes())
+
+    def _compared(self) -> list[Tensor]:
+        """What must be the same on every rank."""
+        return [
+            *self._shared.trainable.values(),
+            *self.heads,
+            *self._method.parameters(),
+            *self._method.buffers(),
+        ]
 
 
 def require_apart(method: Method) -> None:

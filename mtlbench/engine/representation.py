@@ -160,7 +160,7 @@ def combine_at_representation(
             t.grad = None
     del losses
     _pass_on(tensors, combined)
-    require_finite_gradients(method, step.shared)
+    require_finite_gradients(method, step)
     for p in step.shared.trainable.values():
         if p.grad is not None and p.grad.is_sparse:  # combined gradients are dense in all steps
             p.grad = p.grad.to_dense()

@@ -18,6 +18,7 @@ class SharedParameters:
     Args:
         given: a module, whose parameters are asked for in every step, or parameters.
         granularity: see `grouping.group`; frozen parameters stand in no group.
+        in_group: whether steps are those of a process group, where parameters may be sharded.
 
     Raises:
         UsageError: see `refresh`, `grouping.named_parameters` and `grouping.group`.
@@ -30,10 +31,15 @@ class SharedParameters:
     ids: frozenset[int]
     """The `id` of every trainable one."""
 
-    def __init__(self, given: Shared, granularity: str | Sequence[Iterable[Parameter]]) -> None:
-        distributed.refuse_wrapped(given)
-        self._module = given if isinstance(given, nn.Module) else None
+    def __init__(
+        self, given: Shared, granularity: str | Sequence[Iterable[Parameter]], *, in_group: bool = False
+    ) -> None:
+        distributed.refuse_wrapped(given, in_group=in_group)
+        self._in_group = in_group
         self._named = named_parameters(given)
+        # A model of fully_shard registers whole parameters in place of its own between forward and backward pass.
+        fixed = any(map(distributed.is_sharded, self._named.values()))
+        self._module = given if isinstance(given, nn.Module) and not fixed else None
         self._granularity = granularity if isinstance(granularity, str) else [list(g) for g in granularity]
         self._seen: Hashable = None
         self.refresh()
@@ -51,7 +57,8 @@ class SharedParameters:
         trainable = {name: p for name, p in named.items() if p.requires_grad}
         if not trainable:
             raise UsageError("shared holds no parameter that requires a gradient.")
-        distributed.refuse_sharded(trainable)
+        if not self._in_group:
+            distributed.refuse_sharded(trainable)
         parts = {name: [p for p in ps if p.requires_grad] for name, ps in group(named, self._granularity).items()}
         self.groups = {name: ps for name, ps in parts.items() if ps}
         self.trainable = trainable

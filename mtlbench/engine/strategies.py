@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from mtlbench.engine.aggregating import updates_of_groups, weights_of_heads
 from mtlbench.engine.aside import Aside
 from mtlbench.engine.columns import Columns
+from mtlbench.engine.distributed import is_sharded
 from mtlbench.engine.graph import graph_of
 from mtlbench.engine.heads import HeadsOfStep
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
@@ -62,7 +63,7 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
     step.aside.take(method.parameters())
     if isinstance(step.losses, Sequence) or not method.static:
         kept = list(each(step.losses, step.count))
-        values = step.ranks.mean(torch.stack([loss.detach() for loss in kept]))
+        values = step.ranks.mean(torch.stack([loss.detach() for loss in kept]), step.aside)
         _require_finite_losses(method, values)
         with _unchanged_by_errors(method):
             weights = _derivatives(method, values)
@@ -70,7 +71,7 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
                 step.heads.look(row, loss)
             run_backward(kept, weights.to(values).unbind())
             step.ranks.average(step.shared.trainable.values())
-            require_finite_gradients(method, step.shared)
+            require_finite_gradients(method, step)
     else:
         weights = _derivatives(method, torch.zeros(step.count, dtype=torch.float64))
         found: list[Tensor] = []
@@ -80,10 +81,10 @@ def weigh_losses(method: LossWeighting, step: Step) -> Outcome:
             run_backward([loss], [weights[row].to(loss)], row=row)
             found.append(loss.detach())
             del loss
-        values = step.ranks.mean(torch.stack(found))
+        values = step.ranks.mean(torch.stack(found), step.aside)
         step.ranks.average(step.shared.trainable.values())
         _require_finite_losses(method, values)
-        require_finite_gradients(method, step.shared)
+        require_finite_gradients(method, step)
     return Outcome(values, weights.detach()[None])
 
 
@@ -99,14 +100,14 @@ def weigh_at_last_layer(method: GramianWeighting, layer: LastLayer, step: Step, 
         except RuntimeError as error:
             raise explained(error) from error
         jacobian.set_row(row, gradients)
-    values = step.ranks.mean(torch.stack([loss.detach() for loss in losses]))
+    values = step.ranks.mean(torch.stack([loss.detach() for loss in losses]), step.aside)
     gramian, weights = _answer(method, jacobian.gramian(len(losses)), values, step.treated)
     step.aside.take(step.shared.trainable.values())
     for row, loss in enumerate(losses):
         step.heads.look(row, loss)
     run_backward(losses, weights[0].to(values).unbind())
     step.ranks.average(step.shared.trainable.values())
-    require_finite_gradients(method, step.shared)
+    require_finite_gradients(method, step)
     return Outcome(values, weights, gramian)
 
 
@@ -129,7 +130,7 @@ def fill_and_combine(
     if not reach.settled:
         reach.tell()
     columns = None if layer is None else layer.choose(step.shared.trainable)
-    return combine_rows(method, step, jacobian, step.ranks.mean(torch.stack(found)), columns)
+    return combine_rows(method, step, jacobian, step.ranks.mean(torch.stack(found), step.aside), columns)
 
 
 def combine_rows(
@@ -179,7 +180,7 @@ def combine_batches(method: GramianWeighting, step: Step, jacobian: Columns, rea
             del losses
     if not reach.settled:
         reach.tell()
-    values = step.ranks.mean(torch.stack(found)).view(-1, m)
+    values = step.ranks.mean(torch.stack(found), step.aside).view(-1, m)
     host = torch.cat([values.double(), jacobian.row_sums(rows).view(-1, m)]).cpu()
     for of_batch in host:
         method.require_finite("loss, or the sum of the gradient,", of_batch)
@@ -233,11 +234,14 @@ def apply_kept(method: GramianWeighting, weights: Tensor, step: Step) -> Outcome
         step: what is combined.
     """
     step.aside.take(step.shared.trainable.values())
+    asks = method.heads != "weighted"  # for gradients of some parameters alone
     in_one = isinstance(step.losses, Sequence) and len(weights) == 1 and step.count > 1
-    values = step.ranks.mean(_in_one_pass(method, weights[0], step) if in_one else _one_by_one(weights, step))
+    in_one &= step.ranks.sees_leaves or not asks
+    found = _in_one_pass(method, weights[0], step) if in_one else _one_by_one(weights, step)
+    values = step.ranks.mean(found, step.aside)
     step.ranks.average(step.shared.trainable.values())
     method.require_finite("loss", values.cpu())
-    require_finite_gradients(method, step.shared)
+    require_finite_gradients(method, step)
     if not in_one:
         step.heads.release(weights.mean(0) if method.heads == "weighted" else None)
     return Outcome(values, weights)
@@ -343,20 +347,28 @@ def _require_finite_losses(method: LossWeighting, values: Tensor) -> None:
     method.require_finite("loss", values.detach().cpu())
 
 
-def require_finite_gradients(method: Method, shared: SharedParameters) -> None:
+def require_finite_gradients(method: Method, step: Step) -> None:
     """Raise `Diverged`, naming the parameter, where a gradient of a pass over weighted losses is not finite."""
-    gradients = {name: p.grad for name, p in shared.trainable.items() if p.grad is not None}
+    gradients = {name: p.grad for name, p in step.shared.trainable.items() if p.grad is not None}
     if not gradients:
         return
-    values = [g._values() if g.is_sparse else g for g in gradients.values()]
+    values = [_entries(g) for g in gradients.values()]
     # A sum is finite only if every entry is; where finite entries have an infinite sum, each one is looked at.
-    sums = [torch.view_as_real(g).sum() if g.is_complex() else g.sum() for g in values]
-    if math.isfinite(torch.stack(sums).sum().item()):
+    if math.isfinite(step.ranks.total(torch.stack([g.sum() for g in values]).sum()).item()):
         return
-    name = next((name for name, g in gradients.items() if not bool(torch.isfinite(g.to_dense()).all())), None)
+    bad = step.ranks.total(torch.stack([~torch.isfinite(g).all() for g in values]).double()).tolist()
+    name = next((name for name, count in zip(gradients, bad, strict=True) if count), None)
     if name is None:
         return
     raise Diverged(
         f"{method.name}: the gradient of the weighted losses by {name} is not finite; lower the learning rate or check "
         "the data."
     )
+
+
+def _entries(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient that lie here, all that are not zero."""
+    if is_sharded(gradient):
+        return gradient.to_local()  # type: ignore[attr-defined]
+    values = gradient._values() if gradient.is_sparse else gradient
+    return torch.view_as_real(values) if values.is_complex() else values

@@ -32,6 +32,10 @@ class Model(nn.Module):
     def trunk(self, x: Tensor) -> Tensor:
         return self.shared["decoder"](self.shared["encoder"](x).tanh())
 
+    def forward(self, x: Tensor, k: int | None, ys: Sequence[Tensor]) -> list[Tensor]:
+        features = self.trunk(x)
+        return [self.loss(j, features, y) for j, y in zip(range(K) if k is None else [k], ys, strict=True)]
+
     def loss(self, k: int, features: Tensor, y: Tensor) -> Tensor:
         return (self.heads[k](features) - y).pow(2).mean() * (1 + k) + 0.1
 
@@ -51,6 +55,8 @@ class Case:
     parameters: tuple[tuple[str, Any], ...] = ()
     kept: bool = False
     """Whether gradients are added to those of the step before."""
+
+    clipped: bool = False
 
     @property
     def name(self) -> str:
@@ -85,43 +91,46 @@ def data(case: Case, step: int, k: int) -> tuple[Tensor, Tensor]:
     return x, (x @ torch.randn(6, 1, generator=torch.Generator().manual_seed(k), dtype=torch.float64)).sin()
 
 
-def train(case: Case, ranks: int, rank: int | None, group: Any) -> dict[str, Any]:
+def train(
+    case: Case, ranks: int, rank: int | None, group: Any, prepare: Callable[[Model], Any] = lambda model: model
+) -> dict[str, Any]:
     """Three steps, of one rank or, with None, of a process that has the batches of all `ranks`."""
     import mtlbench
 
-    model = Model()
+    model = prepare(Model())
     method = mtlbench.method(case.method, **dict(case.parameters)).seed(5)
     method.steps_per_epoch = 1
     together = {} if group is None else {"process_group": group, "heads": model}
     backward = mtlbench.Backward(method, model.shared, case.granularity, objectives=K, **dict(case.options), **together)
-    optimizer = torch.optim.SGD([*model.parameters(), *method.parameters()], lr=0.05, momentum=0.9)
+    trained = [*model.parameters(), *method.parameters()]
+    optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
     found: dict[str, Any] = {"weights": [], "losses": [], "updates": []}
     for step in range(STEPS):
         if not case.kept:
             optimizer.zero_grad()
-        held = [
-            k
-            for k in range(K)
-            if (sum(sizes(case, step, k, ranks)) if rank is None else sizes(case, step, k, ranks)[rank])
-        ]
+        counts = [sizes(case, step, k, ranks) for k in range(K)]
+        here = [sum(of_ranks) if rank is None else of_ranks[rank] for of_ranks in counts]
+        held = [k for k in range(K) if here[k]]
         several = len(getattr(method, "batch_shares", (1,)))
-        examples = None if rank is None else [sizes(case, step, k, ranks)[rank] for k in held]
         given = (losses(model, case, step + 50 * b, step, held, ranks, rank) for b in range(several))
-        values = backward(
-            given if several > 1 else next(given), held, **({} if group is None else {"examples": examples})
-        )
+        values = backward(given if several > 1 else next(given), held, examples=[here[k] for k in held])
         found["losses"].append(values)
         found["weights"].append(backward.weights if backward.weights is not None else torch.zeros(1))
-        found["updates"].append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone())
+        updates = [whole(p.grad).flatten() for p in trained if p.grad is not None]
+        found["updates"].append(torch.cat(updates).clone())
+        if case.clipped:
+            found["losses"].append(whole(nn.utils.clip_grad_norm_(trained, 0.5)))
         optimizer.step()
         if getattr(method, "reviews", False):
             with torch.no_grad():
                 backward.review(losses(model, case, step, step, held, ranks, rank))
-    found["parameters"] = torch.cat([p.detach().flatten() for p in [*model.parameters(), *method.parameters()]])
+    found["parameters"] = torch.cat([whole(p.detach()).flatten() for p in trained])
     return found
 
 
 def losses(model: Model, case: Case, seed: int, step: int, held: Sequence[int], ranks: int, rank: int | None) -> Any:
+    """A list where objectives share an input, or a generator."""
+
     def share(k: int) -> tuple[Tensor, Tensor]:
         x, y = data(case, seed, k)
         counts = sizes(case, step, k, ranks)
@@ -132,13 +141,12 @@ def losses(model: Model, case: Case, seed: int, step: int, held: Sequence[int], 
 
     def one(k: int) -> Tensor:
         x, y = share(k)
-        return model.loss(k, model.trunk(x), y)
+        return model(x, k, [y])[0]
 
     if case.apart:
         return (one(k) for k in held)
-    if len({tuple(share(k)[0].shape) for k in held}) == 1 and not case.absent:
-        features = model.trunk(share(held[0])[0])
-        return [model.loss(k, features, share(k)[1]) for k in held]
+    if len(held) == K and not case.absent:
+        return model(share(0)[0], None, [share(k)[1] for k in held])
     return [one(k) for k in held]
 
 
@@ -195,3 +203,145 @@ class Processes:
 
 def together(group: Any, ranks: int, rank: int, case: Case) -> dict[str, Any]:
     return train(case, ranks, rank, group)
+
+
+def fully_sharded(group: Any, ranks: int, rank: int, case: Case) -> dict[str, Any]:
+    """As `together`, with a model of FSDP2 whose parameters are gathered at the end."""
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = DeviceMesh.from_group(group, "cpu")
+
+    def prepare(model: Model) -> Any:
+        fully_shard(model.shared["encoder"][0], mesh=mesh)
+        fully_shard(model.shared["decoder"], mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    return train(case, ranks, rank, group, prepare)
+
+
+def whole(tensor: Any) -> Tensor:
+    """A tensor of all ranks, also where each has a shard."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def in_small_buckets(group: Any, ranks: int, rank: int, case: Case) -> dict[str, Any]:
+    """As `together`, as large models are: gradients are taken one by one, and rows travel in many messages."""
+    from mtlbench.engine import sharded
+
+    before = sharded._BUCKET, sharded._GATHERED_COLUMNS, sharded._UNDERWAY
+    sharded._BUCKET, sharded._GATHERED_COLUMNS, sharded._UNDERWAY = 64 * ranks, 0, 2
+    try:
+        return train(case, ranks, rank, group)
+    finally:
+        sharded._BUCKET, sharded._GATHERED_COLUMNS, sharded._UNDERWAY = before
+
+
+def kept_entries(group: Any, ranks: int, rank: int, rows: int) -> tuple[int, int]:
+    """Entries of the Jacobian that this rank keeps, and those that there are."""
+    from mtlbench.engine.collectives import Collectives
+    from mtlbench.engine.sharded import ShardedJacobian
+
+    parameters = [nn.Parameter(torch.zeros(n)) for n in (70_000, 300, 41_000)]
+    jacobian = ShardedJacobian([[p] for p in parameters], None, Collectives(group, torch.device("cpu")))
+    jacobian.reserve(rows)
+    return jacobian._buffer.numel(), rows * sum(p.numel() for p in parameters)
+
+
+def start(group: Any, name: str = "pcgrad", **options: Any) -> tuple[Model, Any, Tensor]:
+    import mtlbench
+
+    model = Model()
+    options = {"process_group": group, "heads": model, "objectives": K, **options}
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return model, mtlbench.Backward(mtlbench.method(name), model.shared, **options), x
+
+
+def broken(group: Any, ranks: int, rank: int, how: str) -> str:
+    """What this rank is told where something is wrong, on the last rank alone in most cases."""
+    from mtlbench.errors import Diverged, UsageError
+
+    last = rank == ranks - 1
+    try:
+        if how == "method without place":
+            start(group, "db_mtl")
+        if how == "options":
+            _, backward, x = start(group, treated=[0, 1] if last else None)
+        elif how == "no heads":
+            _, backward, x = start(group, heads=None)
+        elif how == "layer":
+            _, backward, x = start(group, "gradnorm")
+        else:
+            _, backward, x = start(group)
+        model, y = _, torch.ones(4, 1, dtype=torch.float64)
+        if how == "parameters" and last:
+            with torch.no_grad():
+                next(model.shared.parameters())[0] += 1e-12
+        if how == "nan" and last:
+            y = y * torch.nan
+        losses = [model.loss(k, model.trunk(x), y) for k in range(K)]
+        before = [p.grad for p in model.parameters()]
+        held, examples = list(range(K)), None
+        if how == "count" and last:
+            losses = losses[:2]
+        if how == "order":
+            held = [2, 1, 0] if last else [0, 1, 2]
+        if how == "layer" and last:
+            losses, held = losses[:1], [0]
+        if how == "examples":
+            examples = [0, 1, 1]
+        if how == "seed":
+            backward(losses)
+            backward.method.seed(rank)
+            losses = [model.loss(k, model.trunk(x), y) for k in range(K)]
+        if how == "rank without losses":
+            losses, held = [], []
+        backward(losses, held, examples=examples)
+    except (UsageError, Diverged) as error:
+        unchanged = how in ("method without place", "seed") or all(
+            a is b for a, b in zip(before, (p.grad for p in model.parameters()), strict=True)
+        )
+        return f"{type(error).__name__}: {error}" + ("" if unchanged else " GRADIENTS CHANGED")
+    return "no error"
+
+
+def checkpointed(group: Any, ranks: int, rank: int) -> str:
+    """A layer that is used within a reentrant checkpoint and after it."""
+    from torch.utils.checkpoint import checkpoint
+
+    from mtlbench.engine import sharded
+    from mtlbench.errors import UsageError
+
+    before, sharded._GATHERED_COLUMNS = sharded._GATHERED_COLUMNS, 0
+    model, backward, x = start(group)
+    layer = model.shared["encoder"][0]
+    try:
+        y = torch.ones(4, 1, dtype=torch.float64)
+        inner = checkpoint(lambda z: layer(z).tanh(), x.clone().requires_grad_(), use_reentrant=True)
+        features = model.trunk(x + inner[:, :6])
+        backward([model.loss(k, features, y) for k in range(K)])
+    except UsageError as error:
+        return str(error)
+    finally:
+        sharded._GATHERED_COLUMNS = before
+    return "no error"
+
+
+def unlike(group: Any, ranks: int, rank: int) -> str:
+    """An objective that fully_shard cannot do without."""
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import fully_shard
+
+    import mtlbench
+
+    model = fully_shard(Model(), mesh=DeviceMesh.from_group(group, "cpu"))
+    backward = mtlbench.Backward(
+        mtlbench.method("pcgrad"), model.shared, objectives=K, process_group=group, heads=model
+    )
+    x, y = torch.ones(2, 6, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64)
+    held = [0, 1] if rank == 0 else [0, 1, 2]
+    try:
+        backward([model(x, k, [y])[0] for k in held], held)
+    except mtlbench.UsageError as error:
+        return str(error)
+    return "no error"
