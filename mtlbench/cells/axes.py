@@ -56,6 +56,8 @@ class Axis:
     """Whether it means something to methods that train a model for each objective."""
     label: Callable[[Any], str] = _text
     """How a value that is not the default reads in a label."""
+    note: str = ""
+    """What a table says below rows that have a value that is not the default; one sentence, or nothing."""
     always: bool = False
     """Whether identities and records hold it even at its default, as those of the first version do."""
 
@@ -196,6 +198,8 @@ AXES: dict[str, Axis] = {
         read=_wrt,
         kinds=GRADIENTS,
         label=lambda wrt: f"wrt={wrt}",
+        note="wrt=representation: the method saw gradients with respect to what the heads read, an approximation of "
+        "those with respect to the parameters.",
     ),
     "sampling": Axis(
         takes="NAME",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mtlbench.cells.axes import AXES, told
 from mtlbench.record.runs import signatures
 from mtlbench.rendering.table import Note
 from mtlbench.tables import comparison, tuned
@@ -60,6 +61,7 @@ def footnotes(contest: Contest, plan: Plan | None, longer_ones: Sequence[Contest
         *comparisons(contest, plan),
         *gains(contest, longer_ones),
         *tuned.searches(contest),
+        *_axes(contest),
         *_signatures(contest),
         _cost(contest),
         _provenance(entries),
@@ -142,6 +144,12 @@ def _split(contest: Contest) -> list[str]:
 
 def _groups(contest: Contest) -> list[str]:
     return [f"mean {name}: over {objectives(len(group))}: {listed(group)}." for name, group in contest.grouped.items()]
+
+
+def _axes(contest: Contest) -> list[str]:
+    """What there is to say of the axes that rows differ in."""
+    found = {name for entry in contest.entries for run in entry.runs for name in told(run.cell.axes)}
+    return [axis.note for name, axis in AXES.items() if name in found and axis.note]
 
 
 def _signatures(contest: Contest) -> list[str]:

@@ -118,6 +118,18 @@ def test_one_pass_goes_through_the_encoder_whatever_the_number_of_objectives():
         assert model.passes == 1
 
 
+def test_heads_may_share_what_no_parameter_trains_and_autograd_may_share_gradients_of_theirs():
+    """All heads read one tanh; the gradient of a sum of two parameters is one tensor for both."""
+    model, parts = Model(), [[nn.Parameter(torch.ones(4).double() * (k + i)) for i in range(2)] for k in range(K)]
+    features = model.features(0)
+    read = features.tanh()
+    losses = [(read @ (one + two)).square().mean() for one, two in parts]
+    expected = [torch.autograd.grad(loss, part, retain_graph=True) for loss, part in zip(losses, parts, strict=True)]
+    representation(RisingWeighted(), model)(losses, representation=features)
+    for k in range(K):
+        assert_close([p.grad for p in parts[k]], [(k + 1) * g for g in expected[k]])
+
+
 def test_equal_weights_are_the_plain_sum():
     model, other = Model(dropout=0.5), Model(dropout=0.5)
     backward = representation(Fixed(), model)

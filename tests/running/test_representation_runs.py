@@ -47,6 +47,7 @@ def test_the_command_trains_and_its_table_says_it(command: Callable[..., Any], t
     assert ran.code == 0, ran.output
     table = command(f"table results={tmp_path / 'runs'} --format md").output
     assert "mgda(wrt=representation)" in table
+    assert table.count("an approximation of those with respect to the parameters") == 1
     assert "task=multimnist/digits protocol=digits protocol.epochs=1 wrt=representation" in table
 
 

@@ -418,3 +418,16 @@ def test_the_small_model_begins_without_a_checkerboard() -> None:
         fine = torch.nn.functional.pixel_shuffle(head[-1](inner), 2)
         assert torch.equal(fine[..., ::2, ::2], fine[..., 1::2, 1::2])
         assert torch.equal(fine[..., ::2, 1::2], fine[..., 1::2, ::2])
+
+
+def test_heads_that_read_one_tensor_reach_the_trunk_through_it_alone(model, trunk):
+    if trunk == "segnet_mtan":  # heads choose among the features of every level
+        assert not hasattr(model, "features")
+        return
+    features = model.features(images(32, 64))
+    total = sum(answer.square().sum() for answer in model.answers(features, NAMES, (32, 64)))
+    shared = [p for _, p in model.shared()]
+    (seed,) = torch.autograd.grad(total, features, retain_graph=True)
+    through = torch.autograd.grad(features, shared, seed, retain_graph=True)
+    for one, other in zip(through, torch.autograd.grad(total, shared), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
