@@ -21,7 +21,7 @@ Source: Senushkin et al., Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class AlignedMTL(mtlbench.GramianWeighting):
         precision: how precise eigenvalues are, relative to the largest and for each objective.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "how gradients are turned depends on their lengths",
         "plain_sum": "gradients are made orthogonal and equally long",
         "descent": "a turned gradient may conflict with an original one",

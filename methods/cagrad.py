@@ -23,7 +23,7 @@ Source: Liu et al., Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class CAGrad(mtlbench.GramianWeighting):
         scale: the size of the update, that of a `mean` of gradients (the paper) or about that of a `sum` (the code).
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "it stays near the mean gradient, which the longest leads",
         "plain_sum": "it turns to the slowest objective without a conflict too",
         "descent": "within c < 1 of the mean gradient there may be no common descent",

@@ -18,7 +18,6 @@ Source: Liu et al., Equation 2, as in TorchJD.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from mtlbench.engine.visiting import unit_rows
 class ConFIG(mtlbench.GramianWeighting):
     """Equal angles to all gradients."""
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "plain_sum": "it has the same angle to all gradients, however long",
     }
 

@@ -45,7 +45,7 @@ class CRMOGM(mtlbench.GramianWeighting):
 
     heads: ClassVar[Heads] = "weighted"  # of the default base; each object has that of its own
     per_group: ClassVar[tuple[str, ...]] = ("average",)
-    exceptions: ClassVar[Mapping[str, str]] = {  # and what the base does not promise
+    exceptions: Mapping[str, str] = {  # and what the base does not promise
         "single_scale": "weights of other steps meet the gradients of this one",
         "descent": "weights lag behind the gradients",
     }
@@ -62,9 +62,11 @@ class CRMOGM(mtlbench.GramianWeighting):
         super().__init__()
         self.alpha = alpha
         self.base = _built(base, settings)
-        taken = {name: getattr(self.base, name) for name in TAKEN_OVER}
-        for name, value in {**taken, "exceptions": {**self.exceptions, **self.base.exceptions}}.items():
-            setattr(self, name, value)
+        for name in TAKEN_OVER:
+            setattr(self, name, getattr(self.base, name))
+        self.exceptions = {**self.exceptions, **self.base.exceptions}
+        if type(self.base).weigh_treated is not mtlbench.GramianWeighting.weigh_treated:
+            self.exceptions["treated"] = "weights of all objectives are averaged, which corrections of others change"
         self.register_buffer("average", torch.empty(0, dtype=torch.float64))
 
     def seed(self, seed: int) -> Self:

@@ -41,7 +41,7 @@ class DBMTL(RememberingAggregator):
         sigma: how fast that falls with the steps.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "alone": "gradients are averaged over steps",
         "common_scale": "gradients are those of the logarithms",
         "plain_sum": "gradients are made equally long",

@@ -17,7 +17,7 @@ has it; LibMTL has no such method.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class DualProj(mtlbench.GramianWeighting):
         reduction: whether the mean or the sum of the gradients is projected.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "it moves the mean gradient, which the longest leads",
         "descent": "a loss that the mean would raise stays, to first order",
     }

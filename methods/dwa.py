@@ -35,7 +35,7 @@ class DynamicWeightAverage(mtlbench.LossWeighting):
         window: how many steps a mean is over; none for an epoch.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "plain_sum": "weights follow the losses",
         "descent": "it sees no gradients, so no conflicts",

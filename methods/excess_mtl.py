@@ -50,7 +50,7 @@ class ExcessMTL(RememberingAggregator):
         sum_to_k: weights sum to K instead of 1.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "1e-7 is added to sums of squared gradients",
         "single_scale": "the longest gradient leads the sum",
         "plain_sum": "weights follow the risks, with or without conflicts",

@@ -20,7 +20,7 @@ Source: Ban and Ji, Equation 4 (as restated by TorchJD), and the authors' code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class FairGrad(mtlbench.GramianWeighting):
         max_norm: the length that the update of a group is shortened to; 0 for no limit.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "the length is a power of that of the gradients",
         "single_scale": "with alpha other than 1, gains count by their size",
         "plain_sum": "it seeks fair gains, not the largest sum",

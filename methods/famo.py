@@ -42,7 +42,7 @@ class FAMO(mtlbench.LossWeighting):
         lr: step size of xi.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "1e-8 is added to the losses",
         "plain_sum": "weights follow the losses",
         "descent": "it sees no gradients, so no conflicts",

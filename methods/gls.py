@@ -10,7 +10,6 @@ Source: the definition as LibMTL and TorchJD implement it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,7 +20,7 @@ import mtlbench
 class GeometricLossStrategy(mtlbench.LossWeighting):
     """`(prod_k L_k)^(1/K)`."""
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "plain_sum": "weights follow the losses",
         "descent": "it sees no gradients, so no conflicts",
     }

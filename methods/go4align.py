@@ -38,7 +38,7 @@ class GO4Align(mtlbench.LossWeighting):
         eta: step size of p.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "eta has the unit of an inverse loss",
         "single_scale": "several objectives may share a weight",
         "plain_sum": "weights follow the losses",

@@ -18,7 +18,7 @@ Source: Algorithm 1, lines 10 to 15, as TorchJD restates it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from annotated_types import Interval
@@ -36,7 +36,7 @@ class GradDrop(ColumnwiseAggregator):
         leak: the share of each gradient that is always kept.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "float32": "other numbers are drawn in another precision",
         "single_scale": "the longest gradient leads the sum",
         "plain_sum": "a conflict is one of signs, in any coordinate",

@@ -55,7 +55,7 @@ class GradNorm(mtlbench.GramianWeighting):
             norms that differ by more than some 20 to 1.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "weights follow the lengths of gradients step by step",
         "plain_sum": "weights are learnt, with or without conflicts",
         "descent": "it sees lengths of gradients, and no conflicts",
@@ -81,6 +81,8 @@ class GradNorm(mtlbench.GramianWeighting):
         self.step = step
         self.scope = "shared" if layer == "all" else "last_layer"
         self.layer_name = None if layer in ("last", "all") else layer
+        if layer == "all":
+            self.exceptions = {**self.exceptions, "groups": "lengths are those over all groups"}
         self.register_buffer("weight", torch.empty(0, dtype=torch.float64))
         self.register_buffer("initial_loss", torch.empty(0, dtype=torch.float64))
 

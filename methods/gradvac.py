@@ -50,7 +50,7 @@ class GradVac(mtlbench.GramianWeighting):
         shuffle: visit the other objectives in random order, as published; otherwise in index order.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "plain_sum": "targets above 0 turn gradients that do not conflict",
         "descent": "one correction may undo another, and targets may be below 0",
@@ -74,6 +74,8 @@ class GradVac(mtlbench.GramianWeighting):
         self.beta = beta
         self.fixed_target = target
         self.shuffle = shuffle
+        if not shuffle:
+            self.exceptions = {**self.exceptions, "order": "others are visited in the order of their index"}
         self.register_buffer("target", torch.empty(0, dtype=torch.float64))
         self.register_buffer("visited", torch.zeros((), dtype=torch.int64))
         self.register_buffer("corrected", torch.zeros((), dtype=torch.int64))

@@ -20,7 +20,7 @@ Source: the authors' code, `nyuv2/utils.py` of github.com/zzpustc/IMGrad. Neithe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class IMGrad(mtlbench.GramianWeighting):
         scale: the size of the update, that of a `mean` of gradients or that of their `sum` (the authors' code).
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "it stays near the mean gradient, which the longest leads",
         "plain_sum": "it turns to the slowest objective without a conflict too",
         "descent": "near the mean gradient there may be no common descent",

@@ -18,7 +18,6 @@ Source: Liu et al., in the form of TorchJD, which covers gradients that depend o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ NOTHING = 1e-12
 class IMTLG(mtlbench.GramianWeighting):
     """Equal projections on all gradients."""
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "bounded": "weights grow without bound where their sum before normalising is near 0",
         "single_scale": "it may go backwards, where weights are negative",
         "plain_sum": "it has the same projection on all gradients",

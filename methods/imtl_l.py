@@ -20,7 +20,7 @@ Source: the formula as TorchJD and LibMTL implement it; the optimum as DB-MTL (a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
@@ -37,7 +37,7 @@ class IMTLL(mtlbench.LossWeighting):
         lr: what the runner trains the log scales with, under the protocol's schedule; none for its learning rate.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "the log scales answer to the size of the losses",
         "single_scale": "log scales follow the losses step by step",
         "plain_sum": "weights follow the losses",

@@ -41,7 +41,7 @@ class MGDA(mtlbench.GramianWeighting):
         normalize: what each gradient is divided by before the min-norm point is sought.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the shortest gradient leads",
         "plain_sum": "the shortest gradient has the most weight",
     }
@@ -55,6 +55,9 @@ class MGDA(mtlbench.GramianWeighting):
     ) -> None:
         super().__init__()
         self.normalize = normalize
+        if normalize != "none":
+            unlike = "weights are sought for other lengths than they are applied to"
+            self.exceptions = {**self.exceptions, "descent": unlike}
         self._told = False
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:

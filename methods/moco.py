@@ -52,7 +52,7 @@ class MoCo(RememberingAggregator):
         sum_to_k: lambda sums to K instead of 1 in the update.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "alone": "gradients are averaged over steps",
         "common_scale": "gamma has the unit of an inverse squared gradient",
         "single_scale": "weights follow the shortest vector, which the shortest gradient leads",

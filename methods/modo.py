@@ -43,7 +43,7 @@ class MoDo(mtlbench.GramianWeighting):
         batches: how many independent ones a step takes gradients from.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "gamma has the unit of an inverse squared gradient",
         "single_scale": "weights follow the shortest vector, which the shortest gradient leads",
         "plain_sum": "weights follow the shortest vector",

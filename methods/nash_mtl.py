@@ -42,7 +42,7 @@ class NashMTL(mtlbench.GramianWeighting):
     """
 
     heads: ClassVar[Heads] = "weighted"
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "the update has a length of its own",
         "plain_sum": "all gain the same in proportion, however long their gradients",
     }

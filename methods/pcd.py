@@ -55,7 +55,7 @@ class PCD(mtlbench.GramianWeighting):
         primary: which objective has priority.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "order": "one objective has priority",
         "common_scale": "eps is a squared length",
         "plain_sum": "it follows the primary gradient",

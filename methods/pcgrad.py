@@ -15,7 +15,6 @@ Source: Yu et al., Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class PCGrad(mtlbench.GramianWeighting):
         shuffle: visit the other objectives in random order, as published; otherwise in index order.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "descent": "from three objectives on, one projection may undo another",
     }
@@ -41,6 +40,8 @@ class PCGrad(mtlbench.GramianWeighting):
     def __init__(self, shuffle: bool = True) -> None:
         super().__init__()
         self.shuffle = shuffle
+        if not shuffle:
+            self.exceptions = {**self.exceptions, "order": "others are visited in the order of their index"}
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """K-1 projection steps for all objectives and groups at once."""

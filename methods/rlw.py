@@ -13,7 +13,6 @@ Source: Lin et al., Algorithm 2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ class RandomLossWeighting(mtlbench.LossWeighting):
         sum_to_k: weights sum to K instead of 1.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "plain_sum": "weights are drawn at random",
         "descent": "it sees no gradients, so no conflicts",

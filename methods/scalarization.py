@@ -8,7 +8,7 @@ all weights of K objectives that are multiples of K/N and sum to K.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from annotated_types import Ge
@@ -25,7 +25,7 @@ class Scalarization(mtlbench.LossWeighting):
         weights: one non-negative number per objective, not all zero; none means 1 for each.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "descent": "a long gradient may outweigh the others",
     }
@@ -36,6 +36,9 @@ class Scalarization(mtlbench.LossWeighting):
         if weights is not None and not any(weights):
             raise mtlbench.UsageError("scalarization: all weights are zero, so nothing would be trained.")
         self.given = weights
+        if weights is not None:
+            reason = "every objective has its own weight"
+            self.exceptions = {**self.exceptions, "order": reason, "plain_sum": reason}
 
     def start(self) -> None:
         """Check the number of weights against K."""

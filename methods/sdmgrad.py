@@ -46,7 +46,7 @@ class SDMGrad(mtlbench.GramianWeighting):
         steps: of w in each step of training.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "1e-8 is added to a squared length",
         "single_scale": "the shortest and the mean gradient lead",
         "plain_sum": "weights follow the shortest vector",

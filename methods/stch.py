@@ -44,7 +44,7 @@ class SmoothTchebycheff(mtlbench.LossWeighting):
         form: of the logarithms of relative losses (`log`), or of the losses (`plain`).
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "gradients are those of the logarithms",
         "plain_sum": "weights follow the losses",
         "descent": "it sees no gradients, so no conflicts",
@@ -68,6 +68,8 @@ class SmoothTchebycheff(mtlbench.LossWeighting):
         self.mu = mu
         self.warmup = warmup
         self.form = form
+        if form == "plain":
+            self.exceptions = {**self.exceptions, "single_scale": "the largest loss has the most weight"}
         self.register_buffer("sums", torch.empty(0, dtype=torch.float64))
         self.register_buffer("counts", torch.empty(0, dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))

@@ -10,7 +10,6 @@ anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,7 +23,7 @@ FACTOR = 1 + 2.0**-22
 class Twin(mtlbench.LossWeighting):
     """`(1 + 2^-22) sum_k L_k`."""
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "descent": "a long gradient may outweigh the others",
     }

@@ -8,7 +8,6 @@ scalarisation, or unitary scalarisation (Kurin et al., 2022).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ import mtlbench
 class Uniform(mtlbench.LossWeighting):
     """`sum_k L_k`."""
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "the longest gradient leads the sum",
         "descent": "a long gradient may outweigh the others",
     }

@@ -19,7 +19,7 @@ Source: Quinton and Rey.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class UPGrad(mtlbench.GramianWeighting):
         reduction: whether the projected gradients are averaged or added up.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "single_scale": "each projected gradient is as long as its gradient makes it",
     }
 

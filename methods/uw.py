@@ -22,7 +22,7 @@ Source: Kendall et al.; TorchJD says that the result hardly depends on the initi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
@@ -40,7 +40,7 @@ class UncertaintyWeighting(mtlbench.LossWeighting):
         lr: what the runner trains the log variances with, under the protocol's schedule; none for its learning rate.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "the log variances answer to the size of the losses",
         "single_scale": "log variances follow the losses step by step",
         "plain_sum": "weights follow the losses",

@@ -14,7 +14,7 @@ How the formula is known: from summaries of the paper, not from its text or its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
@@ -31,7 +31,7 @@ class SoftOptimalUncertaintyWeighting(mtlbench.LossWeighting):
         temperature: T.
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exceptions: Mapping[str, str] = {
         "common_scale": "T has the unit of an inverse loss",
         "single_scale": "the smallest loss has the most weight",
         "plain_sum": "weights follow the losses",

@@ -44,6 +44,8 @@ class Sampling(ABC):
     name: ClassVar[str]
     observes: ClassVar[bool] = False
     """Whether `observe` wants the losses of the steps."""
+    exceptions: Mapping[str, str] = {}
+    """What it does not promise, and why: names as in `mtlbench.running.sampling_conformance`. The others are tried."""
 
     supply: Supply
     """What there is to share out."""

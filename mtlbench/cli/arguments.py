@@ -149,6 +149,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
     check = add("check", "run the conformance battery on a method or a task")
     check.add_argument("name", metavar="NAME | NAME/VARIANT | FILE.py")
+    check.add_argument("words", nargs="*", metavar="method.KEY=VALUE | sampling.KEY=VALUE")
     _plugin(check)
 
     bench = add("bench", "measure speed and memory")

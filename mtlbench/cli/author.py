@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtlbench.catalogue import building, data, registry
+from mtlbench.cells.words import read_words
 from mtlbench.cli import plugins
 from mtlbench.cli.console import console_of, safe
 from mtlbench.errors import UsageError, unknown
@@ -35,37 +36,62 @@ def new(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     """Run the conformance battery on a method or a task, or on those that a file registers; 1 if one fails."""
     plugins.load(options.plugin)
-    methods, tasks = _named(options.name)
+    named = _named(options.name)
+    given = _parameters(options.words, named)
     whole = True
-    for name in methods:
-        whole &= _tell(name, _findings_of_method(name))
-    for place in tasks:
+    for name in named["method"]:
+        whole &= _tell(name, _findings_of_method(name, given["method"]))
+    for name in named["sampling"]:
+        whole &= _tell(name, _findings_of_sampling(name, given["sampling"]))
+    for place in named["task"]:
         whole &= _tell(place, _findings_of_task(place))
     return 0 if whole else 1
 
 
-def _named(name: str) -> tuple[list[str], list[str]]:
-    """The methods and the tasks, a variant behind their names where one was given, that `name` speaks of."""
-    kinds = (registry.methods, registry.tasks)
+def _named(name: str) -> dict[str, list[str]]:
+    """The methods, strategies of sampling and tasks, a variant behind their names if given, that `name` speaks of."""
+    kinds = {"method": registry.methods, "sampling": registry.samplings, "task": registry.tasks}
     if name.endswith(".py"):
-        before = [set(kind.entries()) for kind in kinds]
+        before = {what: set(kind.entries()) for what, kind in kinds.items()}
         registry.load_plugin(name)
-        methods, tasks = (sorted(set(kind.entries()) - known) for kind, known in zip(kinds, before, strict=True))
-        if not (methods or tasks):
-            raise UsageError(f"{name} registers no method and no task; there is no battery for anything else.")
-        return methods, tasks
-    methods = [name] if registry.methods.knows(name) else []
-    tasks = [name] if name.partition("/")[0] in registry.tasks.entries() else []
-    if not (methods or tasks):
-        raise unknown("method or task", name, [*registry.methods.names(), *registry.tasks.names()])
-    return methods, tasks
+        found = {what: sorted(set(kind.entries()) - before[what]) for what, kind in kinds.items()}
+        if not any(found.values()):
+            raise UsageError(f"{name} registers no method, task or strategy of sampling; nothing else has a battery.")
+        return found
+    found = {what: [name] if kind.knows(name) else [] for what, kind in kinds.items() if what != "task"}
+    found["task"] = [name] if name.partition("/")[0] in registry.tasks.entries() else []
+    if not any(found.values()):
+        raise unknown(
+            "method, task or strategy of sampling", name, [n for kind in kinds.values() for n in kind.names()]
+        )
+    return found
 
 
-def _findings_of_method(name: str) -> Iterable[Finding]:
+def _parameters(words: Sequence[str], named: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """What `method.KEY=VALUE` and `sampling.KEY=VALUE` say; raises `UsageError` for what none of those named takes."""
+    given: dict[str, dict[str, Any]] = {"method": {}, "sampling": {}}
+    for word, values in read_words(words, ("method.KEY", "sampling.KEY")).items():
+        what, _, key = word.partition(".")
+        if len(values) != 1:
+            raise UsageError(f"{word}= has {len(values)} values: check tries one at a time.")
+        if not named[what]:
+            raise UsageError(f"{word}= is not allowed: no {what} is named here.")
+        given[what][key] = values[0]
+    return given
+
+
+def _findings_of_method(name: str, given: Mapping[str, Any]) -> Iterable[Finding]:
     from mtlbench.engine.conformance.battery import battery
 
-    building.method(name)  # a parameter without default is an error of its own
-    return battery(lambda: building.method(name))
+    building.method(name, **given)  # a wrong parameter, or one without default, is an error of its own
+    return battery(lambda: building.method(name, **given))
+
+
+def _findings_of_sampling(name: str, given: Mapping[str, Any]) -> Iterable[Finding]:
+    from mtlbench.running.sampling_conformance import battery
+
+    building.sampling(name, **given)
+    return battery(lambda: building.sampling(name, **given))
 
 
 def _findings_of_task(place: str) -> Iterable[Finding]:

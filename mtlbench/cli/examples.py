@@ -235,6 +235,10 @@ The data root is data_root=DIR or the environment variable MTLBENCH_DATA.""",
   mtlbench check nmt/families     a variant by its name
   mtlbench check my_idea.py       the methods and tasks that a file registers
   mtlbench check --plugin my_task.py my_task/large
+  mtlbench check unimax sampling.repeats=2
+      a strategy of sampling, with a parameter that has no default
+  mtlbench check pcgrad method.shuffle=false
+      a method under other parameters: what it promises may depend on them
 
 Nothing is trained but toys. Of every property it says that it
   holds           in all trials

@@ -40,8 +40,9 @@ class Method(nn.Module, ABC):
     """Hyper-parameters that joined when cells had been run without them: identities leave them out at their default."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Installed packages on whose version its numbers depend, for the record."""
-    exceptions: ClassVar[Mapping[str, str]] = {}
-    """What it does not promise, and why: names as in `mtlbench.engine.conformance.properties`. The others are tried."""
+    exceptions: Mapping[str, str] = {}
+    """What it does not promise, and why: names as in `mtlbench.engine.conformance.properties`. An object may have its
+    own, where that depends on parameters."""
 
     steps_per_epoch: int = 0
     """How many steps an epoch has, which the runner says; in a loop of your own, set it. 0 where nobody has."""

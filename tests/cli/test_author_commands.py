@@ -70,13 +70,48 @@ def test_check_tries_the_tasks_of_a_file_and_fails_one_that_shares_too_little(
     assert "violated        shares the parameters that several objectives reach, and no others: " in failed.output
 
 
+def test_check_tries_strategies_and_other_parameters(command: Callable[..., Any], tmp_path: Path) -> None:
+    assert "error: unimax needs sampling.repeats" in command("check unimax").output
+    done = command("check unimax sampling.repeats=2")
+    assert done.code == 0, done.output
+    assert "holds           permuting the objectives permutes the shares" in done.output
+    assert "not applicable  copes with losses of any size, equal ones, and zeros: it sees no losses" in done.output
+    done = command(["check", "scalarization", "method.weights=[1,3]"])
+    assert done.code == 0, done.output
+    assert "the update stays: not promised, every objective has its own weight" in done.output
+    for words, message in (
+        ("check pcgrad sampling.repeats=2", "no sampling is named here"),
+        ("check pcgrad method.shuffle=true,false", "has 2 values"),
+        ("check pcgrad method.shufle=true", "shufle"),
+        ("check pcgrad treated=0", "Unknown key"),
+    ):
+        refused = command(words)
+        assert refused.code == 2
+        assert message in refused.output
+
+
+def test_check_says_what_is_declared_and_how_to_declare_it(command: Callable[..., Any], tmp_path: Path) -> None:
+    command("new method my_idea")
+    text = (tmp_path / "my_idea.py").read_text()
+    line = '"plain_sum": "gradients are made equally long",'
+    assert line in text
+    (tmp_path / "hides.py").write_text(text.replace('"my_idea"', '"hides"').replace(line, '"order": "no reason",'))
+    failed = command("check hides.py")
+    assert failed.code == 1
+    assert "the update stays: not promised, no reason; held in every trial" in failed.output
+    assert "not promised, a sum of equally long gradients may oppose one of them\n" in failed.output
+    assert "exceptions = {'plain_sum': 'why, in a few words'}" in failed.output
+    (tmp_path / "wrong.py").write_text(text.replace('"my_idea"', '"wrong"').replace(line, '"plain": "sum",'))
+    assert "wrong: exceptions names 'plain', which is none of alone, order" in command("check wrong.py").output
+
+
 def test_check_names_what_it_does_not_know(command: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "nothing.py").touch()
     for word, message in (
         ("gradvc", "Did you mean 'gradvac'"),
         ("multimnist/mnst", "Did you mean 'mnist'"),
         ("multimnist/mnist", "mtlbench data fetch multimnist/mnist"),
-        ("nothing.py", "registers no method and no task"),
+        ("nothing.py", "registers no method, task or strategy of sampling"),
     ):
         refused = command(f"check {word}")
         assert refused.code == 2

@@ -157,6 +157,20 @@ class TreatsEverybody(Summing):
         return 2 * self.weigh(gramian, losses)
 
 
+class RemembersColumns(mtlbench.JacobianAggregator):
+    """A number for each column, of which a representation has other ones in every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.empty(0))
+
+    def aggregate(self, jacobian: Tensor) -> Tensor:
+        if not self.mean.numel():
+            self.mean = torch.zeros_like(jacobian[0])
+        self.mean = 0.5 * self.mean + jacobian.sum(0)
+        return self.mean
+
+
 class Erratic(Summing):
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         return 1 + (1e9 * gramian.diagonal(dim1=-2, dim2=-1)) % 1
@@ -240,6 +254,7 @@ DEFECTS = {
     "refuses a loss that is not finite": [TakesAnything],
     "saved_state": [ForgetsItsState, ForgetsAnEpoch],
     "refresh": [ForgetsItsState, CountsKeptSteps],
+    "representation": [RemembersColumns],
     "absent": [IgnoresPresence, DecaysEverybody, DecaysPartners, TrainedTogether],
     "treated": [DecaysEverybody, TreatsEverybody],
     "float32": [Erratic],
@@ -316,7 +331,8 @@ def test_what_says_nothing_about_a_method_neither_holds_nor_is_declared() -> Non
     models = found_of(lambda: mtlbench.method("single_task"))
     assert {models[key].verdict for key in PROMISES} == {"not applicable", "holds"}
     assert [key for key in PROMISES if models[key].verdict == "holds"] == ["saved_state"]
-    assert found_of(lambda: mtlbench.method("modo"))["refresh"].verdict == "not applicable"
+    modo = found_of(lambda: mtlbench.method("modo"))
+    assert {modo[key].verdict for key in ("refresh", "representation")} == {"not applicable"}
     assert found_of(lambda: mtlbench.method("gradnorm"))["groups"].verdict == "not applicable"
 
 

@@ -24,6 +24,7 @@ REQUIRED: dict[str, Check] = {
 PROMISED: dict[str, Check] = {
     "saved_state": memory.resumes,
     "refresh": memory.kept,
+    "representation": presence.representation,
     "absent": presence.absent,
     "treated": presence.treated,
     "float32": presence.precision,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from mtlbench.engine.kinds import Method
+from mtlbench.errors import UsageError
 
 Make = Callable[[], Method]
 Check = Callable[[Make], str]
@@ -69,9 +71,18 @@ def judged(name: str, check: Callable[[], str], key: str = "", declared: str = "
 
 
 def sizes(method: Method) -> list[int]:
-    """The numbers of objectives to try; the least that is supported where none of the usual ones is."""
-    usual = [k for k in SIZES if supports(method, k)]
-    return usual or [k for k in range(1, MOST + 1) if supports(method, k)][:1]
+    """The numbers of objectives to try; the least that it begins with where none of the usual ones is."""
+    usual = [k for k in SIZES if begins(method, k)]
+    return usual or [k for k in range(1, MOST + 1) if begins(method, k)][:1]
+
+
+def begins(method: Method, objectives: int) -> bool:
+    """Whether there can be so many objectives, which parameters may say too."""
+    try:
+        copy.deepcopy(method).begin(objectives, 1)
+    except UsageError:
+        return False
+    return True
 
 
 def supports(method: Method, objectives: int) -> bool:
@@ -81,7 +92,7 @@ def supports(method: Method, objectives: int) -> bool:
 
 def usual_size(method: Method) -> int:
     """The number of objectives of most trials: three, or what comes nearest."""
-    return next((k for k in (3, 2, 4, 8) if supports(method, k)), sizes(method)[0])
+    return next((k for k in (3, 2, 4, 8) if begins(method, k)), sizes(method)[0])
 
 
 def require_several(method: Method) -> int:

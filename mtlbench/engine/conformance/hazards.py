@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtlbench.engine.conformance.finding import Inapplicable, Make, sizes, supports, usual_size
+from mtlbench.engine.conformance.finding import Inapplicable, Make, begins, sizes, usual_size
 from mtlbench.engine.conformance.trial import Run, Step, batches_of, constant, ordinary, turned
 from mtlbench.engine.kinds import LossWeighting, Method
 
@@ -48,7 +48,7 @@ def extremes(make: Make) -> str:
 
 def alone(make: Make) -> str:
     """With one objective there is nothing to combine."""
-    if not supports(make(), 1):
+    if not begins(make(), 1):
         raise Inapplicable("it does not combine one objective")
     run = Run(make)
     for number, step in enumerate(ordinary(run.method, 1)):

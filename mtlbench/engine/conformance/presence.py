@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mtlbench.engine.conformance.finding import Inapplicable, Make, supports, usual_size
-from mtlbench.engine.conformance.regressions import Regressions, Training, flat
+from mtlbench.engine.conformance.regressions import Regressions, Tables, Training, flat
 from mtlbench.engine.conformance.trial import EPOCH
 from mtlbench.engine.kinds import LossWeighting, Method
+from mtlbench.engine.representation import why_not
 from mtlbench.errors import Diverged
 
 BEFORE = 5 * EPOCH
@@ -40,6 +41,23 @@ def refuses(make: Make) -> str:
             continue
         return f"it took a loss of {value} without an error"
     return ""
+
+
+def representation(make: Make) -> str:
+    """`wrt="representation"` where what the heads read is the parameters themselves, then on a smaller batch."""
+    method = make()
+    size = _size(method)
+    if isinstance(method, LossWeighting):
+        raise Inapplicable("it takes no gradients: wrt= means nothing to it")
+    if reason := why_not(method):
+        raise Inapplicable(f"wrt=representation is refused: {reason}")
+    one, other = Tables(size, make, "parameters"), Tables(size, make, "representation")
+    for number in range(2 * EPOCH):
+        a, b = one.step(number, Tables.ROWS), other.step(number, Tables.ROWS)
+        if not torch.allclose(a, b, rtol=1e-9, atol=1e-12):
+            return f"step {number + 1}: gradients differ by {(a - b).abs().max().item():.1e}"
+    fewer = other.step(2 * EPOCH, Tables.ROWS - 4)
+    return "" if bool(torch.isfinite(fewer).all()) else "on a smaller batch a gradient is not finite"
 
 
 def precision(make: Make) -> str:

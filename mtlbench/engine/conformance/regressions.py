@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtlbench.engine.backward import Backward
 from mtlbench.engine.conformance.finding import Make
 from mtlbench.engine.kinds import GramianWeighting
+from mtlbench.engine.representation import Wrt
 
 OWN_RATE = 0.1
 OWN_DECAY = 0.1
@@ -94,6 +95,37 @@ class Training:
             self.backward.review(0.9 ** (k * k) * loss for k, loss in zip(held, losses, strict=True))
         self.number += 1
         return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in problem.parameters]
+
+
+class Tables:
+    """K regressions that read a table of numbers, which is the only shared parameter.
+
+    Args:
+        objectives: K.
+        make: builds the method.
+        wrt: what gradients are taken with respect to, as in `Backward`.
+    """
+
+    ROWS = 16
+
+    def __init__(self, objectives: int, make: Make, wrt: Wrt) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.objectives = objectives
+        self.wrt = wrt
+        self.table = nn.Parameter(torch.randn(self.ROWS, 4, generator=generator, dtype=torch.float64))
+        self.heads = torch.randn(objectives, 4, generator=generator, dtype=torch.float64)
+        self.backward = Backward(make(), [self.table], objectives=objectives, wrt=wrt)
+
+    def step(self, number: int, rows: int) -> Tensor:
+        """`.grad` of the table after a step on some of its rows."""
+        generator = torch.Generator().manual_seed(number)
+        targets = torch.randn(self.objectives, rows, generator=generator, dtype=torch.float64)
+        self.table.grad = None
+        features = self.table[:rows] * 1.0
+        losses = [(features @ head - target).square().mean() for head, target in zip(self.heads, targets, strict=True)]
+        self.backward(losses, representation=features if self.wrt == "representation" else None)
+        assert self.table.grad is not None
+        return self.table.grad.clone()
 
 
 def flat(state: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
