@@ -1,4 +1,4 @@
-"""What tasks may have and need not: a representation, shares of a step, probes, relations; tried where there are some."""
+"""What tasks may have and need not: a representation, shares, probes, relations; tried where there are some."""
 
 from __future__ import annotations
 
