@@ -159,6 +159,36 @@ class Task(ABC):
         """Which objectives `batch` holds; all of them unless a task samples objectives."""
         return range(len(self.objectives))
 
+    def divide(self, batch: Any, part: int, parts: int) -> tuple[Any, Mapping[int, float]]:
+        """What one of several processes takes of a batch (`mtlbench run processes=N`), and how much that is.
+
+        By default a batch is tensors with a row for each example, in lists, tuples or dicts, whose rows are shared out
+        evenly, and every loss is the mean over the examples. A task with other batches, or whose losses are means over
+        something else, such as the tokens of a language, says so here.
+
+        Args:
+            batch: of `batches` or `batches_of`.
+            part: from 0.
+            parts: that together hold the batch.
+
+        Returns:
+            The part, a batch for `losses`; objective -> how much its loss on the part is the mean of, 0 or left out
+            where the part holds nothing of it.
+
+        Raises:
+            UsageError: it cannot be divided.
+        """
+        from mtlbench.catalogue.dividing import rows_of
+
+        try:
+            found, rows = rows_of(batch, part, parts)
+        except UsageError as error:
+            raise UsageError(
+                f"processes={parts} is not allowed: a batch of the task {self.name!r} cannot be divided, as {error} "
+                "(Task.divide)."
+            ) from error
+        return found, dict.fromkeys(self.present(batch), float(rows))
+
     @abstractmethod
     def losses(
         self, model: torch.nn.Module, batch: Any, objectives: Sequence[int]

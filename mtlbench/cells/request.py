@@ -48,6 +48,8 @@ class Request:
     """Seconds of training a cell may take, over all its resumptions."""
     checkpoint_steps: int | None = None
     """Steps between checkpoints, besides the one at every evaluation."""
+    processes: int = 1
+    """On which each cell is trained."""
     predictions: Path | None = None
     """Where predictions on the test split go; None for none."""
     geometry: Recording | None = None
@@ -232,7 +234,7 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
             if len(axes[key]) != 1:
                 raise UsageError(f"{key} takes one value, not {len(axes[key])}.")
             single[key] = axes[key][0]
-    for key in ("jobs", "checkpoint_steps"):
+    for key in ("jobs", "checkpoint_steps", "processes"):
         if key in single:
             single[key] = int(_number(key, single[key], whole=True, least=1))
     if "tune" in single:

@@ -27,6 +27,7 @@ RUN_KEYS = (
     "device",
     "time_limit",
     "checkpoint_steps",
+    "processes",
     "predictions",
     "geometry.every",
     "geometry.batches",

@@ -30,6 +30,8 @@ class Job:
     """Where the cell's predictions go, in a folder for each cell as under `results`; None for none."""
     geometry: Recording | None = None
     """What is recorded of the gradients' geometry, in the cell's folder; None for nothing."""
+    processes: int = 1
+    """On which the cell is trained."""
 
     @classmethod
     def of(cls, cell: Cell, request: Request) -> Job:
@@ -46,6 +48,7 @@ class Job:
             checkpoint_steps=request.checkpoint_steps,
             predictions=cell.folder(request.predictions.absolute()) if request.predictions and not is_trial else None,
             geometry=None if is_trial else request.geometry,
+            processes=request.processes,
         )
 
     @property
@@ -59,7 +62,7 @@ class Job:
         paths = {"folder": str(self.folder), "plugins": [str(plugin) for plugin in self.plugins]}
         options = {key: str(value) if isinstance(value, Path) else value for key, value in self.options.items()}
         options["geometry"] = asdict(self.geometry) if self.geometry else None
-        return json.dumps({"cell": self.cell.to_data(), **paths, **options})
+        return json.dumps({"cell": self.cell.to_data(), **paths, **options, "processes": self.processes})
 
     @classmethod
     def from_json(cls, text: str) -> Job:

@@ -32,6 +32,7 @@ def run(words: str | Sequence[str]) -> Record:
     Raises:
         UsageError: bad words, more than one cell, missing data, or a cell that failed (with its reason).
     """
+    from mtlbench.running.ranks import team
     from mtlbench.running.training import run_cell
 
     request = parse([*_split(words), "against=none"])
@@ -51,8 +52,8 @@ def run(words: str | Sequence[str]) -> Record:
             warnings.warn(told, stacklevel=2)
         if found := standing.finished(cell, folder):
             return found
-        with contextlib.chdir(Path.cwd()):  # a task may go elsewhere
-            record = run_cell(cell, folder, **job.options)
+        with contextlib.chdir(Path.cwd()), team(job) as together:  # a task may go elsewhere
+            record = run_cell(cell, folder, together=together, **job.options)
         record.save(folder)
         if record.status != "finished":
             raise UsageError(f"{cell.name} {record.status}: {record.reason}")

@@ -62,7 +62,7 @@ class Scheduler:
         self.elsewhere: dict[str, Cell] = {}
         self.running: dict[str, _Running] = {}
         self.reports: queue.Queue[tuple[str, Report | Gone]] = queue.Queue()
-        threads = max(cell.protocol.threads for cell in request.cells)
+        threads = max(cell.protocol.threads for cell in request.cells) * request.processes
         self.jobs = request.jobs or (max(1, (os.cpu_count() or 1) // threads) if request.device == "cpu" else 1)
 
     def run(self) -> list[Outcome]:

@@ -20,6 +20,7 @@ from mtlbench.engine.kinds import GramianWeighting, LossWeighting, Method
 from mtlbench.errors import Diverged, UsageError, unknown
 from mtlbench.running.representing import require_representation
 from mtlbench.running.streams import stream
+from mtlbench.running.team import ALONE, Team
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 """What is raised where the memory is used up."""
@@ -27,17 +28,18 @@ OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def trainees(cell: Cell, task: Task, model: nn.Module, method: Method) -> list[Trainee]:
-    """The models that are trained: one for all objectives, or one for each."""
+def trainees(cell: Cell, task: Task, model: nn.Module, method: Method, together: Team = ALONE) -> list[Trainee]:
+    """The models that are trained, alone or together with other processes: one for all objectives, or one for each."""
+    together.require_fit(model)
     if task.steps_per_epoch < 1 and cell.protocol.trains:
         raise UsageError(f"task {cell.task} has no training batches: steps_per_epoch={task.steps_per_epoch}.")
     count = len(task.objectives)
     if cell.protocol.single_task_budget == "same_step":
         task.batches_of(0, 0, torch.Generator())  # a task without them says so; a generator's body does not run
     if not method.separate_models:
-        return [Trainee(cell, task, model, method, range(count))]
+        return [Trainee(cell, task, model, method, range(count), together)]
     return [
-        Trainee(cell, task, copy.deepcopy(model), building.method(registry.holder("baseline")), [k])
+        Trainee(cell, task, copy.deepcopy(model), building.method(registry.holder("baseline")), [k], together)
         for k in range(count)
     ]
 
@@ -93,8 +95,17 @@ def treated_objectives(cell: Cell, task: Task) -> list[int] | None:
 class Trainee:
     """One model for all objectives, or for one of them."""
 
-    def __init__(self, cell: Cell, task: Task, model: nn.Module, method: Method, objectives: Sequence[int]) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        task: Task,
+        model: nn.Module,
+        method: Method,
+        objectives: Sequence[int],
+        together: Team = ALONE,
+    ) -> None:
         self.task = task
+        self.together = together
         self.model = model
         self.objectives = objectives
         self.protocol = cell.protocol
@@ -115,6 +126,8 @@ class Trainee:
             treated=None if treated is None else [row for row, k in enumerate(objectives) if k in treated],
             refresh=cell.axes.get("refresh") or 1,
             wrt="representation" if self._on_representation else "parameters",
+            process_group=together.group,
+            heads=None if together.group is None else model,
         )
         method.to(next(model.parameters()).device)
         self.trained = [*model.parameters(), *method.parameters()]
@@ -128,8 +141,10 @@ class Trainee:
     def review(self, batch: Any) -> None:
         """Show the method the losses of the same batch after the step."""
         if present := [k for k in self.task.present(batch) if k in self.objectives]:
+            share, amounts = self.together.share(self.task, batch)
+            held = [k for k in present if k in amounts]
             with torch.no_grad(), self._telling_objectives():
-                self.backward.review(self.task.losses(self.model, batch, present))
+                self.backward.review(self.task.losses(self.model, share, held) if held else [])
 
     def step(self, batch: Any, learning_rate: float) -> dict[int, Tensor]:
         """One optimiser step on a batch, or on a tuple of several; the detached losses by objective.
@@ -146,7 +161,9 @@ class Trainee:
             return {}
         rows = [self.objectives.index(k) for k in present]
         with self._telling_objectives():
-            losses = self._backward(several, present, rows)
+            losses = (
+                self._backward(several, present, rows) if self.together.size == 1 else self._share(several, present)
+            )
         if self.protocol.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.protocol.clip_norm)
         self.optimizer.step()
@@ -159,6 +176,15 @@ class Trainee:
             return self.backward(losses, rows, representation)
         given = (self.task.losses(self.model, one, present) for one in several)
         return self.backward(given if self.batches > 1 else next(given), rows)
+
+    def _share(self, several: Sequence[Any], present: Sequence[int]) -> Tensor:
+        """The backward passes of a step that other processes take too, each with its share of every batch."""
+        found = [self.together.share(self.task, one) for one in several]
+        held = [k for k in present if all(k in amounts for _, amounts in found)]
+        given = (self.task.losses(self.model, share, held) for share, _ in found)
+        losses: Any = [] if not held else given if self.batches > 1 else next(given)
+        rows = [self.objectives.index(k) for k in held]
+        return self.backward(losses, rows, examples=[found[0][1][k] for k in held])
 
     @contextmanager
     def _telling_objectives(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from mtlbench.catalogue import building
-from mtlbench.catalogue.task import Estimate
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.recording import Recording
 from mtlbench.errors import Diverged, UsageError
-from mtlbench.record.schema import CHECKPOINT, CellInfo, Cost, Evaluation, Provenance, Record, Scores, Status
+from mtlbench.record.schema import CHECKPOINT, CellInfo, Cost, Evaluation, Provenance, Record, Status
 from mtlbench.record.trajectory import GEOMETRY
-from mtlbench.running import precision, provenance, sampled, scored
+from mtlbench.running import evaluating, precision, provenance, sampled
 from mtlbench.running.checkpoint import Checkpoint, Log, Unusable
 from mtlbench.running.clock import Block, Clock, Interrupted, TimeLimit, synchronize
 from mtlbench.running.declared import TaskInfo
@@ -30,8 +29,9 @@ from mtlbench.running.predicting import Predictions, require_predictions
 from mtlbench.running.provenance import Origin
 from mtlbench.running.recorder import Recorder
 from mtlbench.running.reports import Progress
-from mtlbench.running.resuming import Course, evaluates, require_scores, splits
+from mtlbench.running.resuming import Course, evaluates, splits
 from mtlbench.running.streams import process_of_a_cell, seed_torch, stream
+from mtlbench.running.team import ALONE, Team, device_of
 from mtlbench.running.trainee import OUT_OF_MEMORY, Trainee, learning_rate_factor, step_batches, trainees
 
 __all__ = ["OUT_OF_MEMORY", "Interrupted", "run_cell"]
@@ -55,6 +55,7 @@ def run_cell(
     on_warning: Callable[[str], None] = _warn,
     should_stop: Callable[[], bool] = lambda: False,
     observers: Sequence[Observer] = (),
+    together: Team = ALONE,
 ) -> Record:
     """Train and evaluate one cell in this process, going on from the checkpoint in `folder` if there is one.
 
@@ -73,6 +74,7 @@ def run_cell(
         on_warning: told why a checkpoint is not used, or what has changed since it was written.
         should_stop: asked after every step; True saves a checkpoint and raises `Interrupted`.
         observers: look on; the result is the same without them.
+        together: with which processes; this one is the first of them.
 
     Returns:
         The record; a cell that diverged, ran out of memory or out of time has that status and the reason.
@@ -84,7 +86,7 @@ def run_cell(
         ObserverFailed: an observer raised an error.
     """
     with process_of_a_cell(cell.protocol.threads):
-        run = _Run(cell, folder, torch.device(device), data_root, on_warning)
+        run = _Run(cell, folder, torch.device(device_of(device, 0, together)), data_root, on_warning, together)
         if predictions is not None:
             require_predictions(run.task)
             run.predictions = Predictions(predictions)
@@ -117,6 +119,24 @@ def run_cell(
         return run.record(status, reason)
 
 
+def follow_cell(cell: Cell, folder: Path, together: Team, *, device: str, data_root: Path | None) -> None:
+    """Train a cell along with its first process, which evaluates, saves and tells.
+
+    Args:
+        cell: what to train.
+        folder: where the first process keeps checkpoints.
+        together: the processes; this one is not the first.
+        device: a torch device.
+        data_root: the folder of the real data sets.
+
+    Raises:
+        Diverged: as on the first process. UsageError: a checkpoint from which only some of them can go on.
+    """
+    with process_of_a_cell(cell.protocol.threads):
+        run = _Run(cell, folder, torch.device(device), data_root, _warn, together)
+        run.follow()
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).split("\n")[0] or "out of memory"
 
@@ -125,11 +145,18 @@ class _Run:
     """The state of one cell in training."""
 
     def __init__(
-        self, cell: Cell, folder: Path, device: torch.device, data_root: Path | None, warn: Callable[[str], None]
+        self,
+        cell: Cell,
+        folder: Path,
+        device: torch.device,
+        data_root: Path | None,
+        warn: Callable[[str], None],
+        together: Team,
     ) -> None:
         provenance.source_commit()  # as it is now: it is remembered, and the files may change while the cell trains
         self.cell = cell
         self.device = device
+        self.together = together
         protocol = cell.protocol
         self.precision = precision.precision(protocol.autocast, device)
         self.task = building.task_class(cell.task)(cell.variant, protocol, data_root, device)
@@ -140,7 +167,8 @@ class _Run:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision, self.task.data_digest)
-        self.log = self._resumed(warn)
+        self.log = together.first_first(lambda: self._resumed(warn), device)
+        together.require_alike(self.log.step, device)
         self.costs = Costs(self.log, device)
         self.predictions: Predictions | None = None
         self.recorder: Recorder | None = None
@@ -152,7 +180,7 @@ class _Run:
         method = building.method(self.cell.method, **self.cell.parameters)
         self.method = method.seed(stream(self.cell.seed, "method"))
         self.sampler = sampled.sampler(self.cell, self.task)
-        return trainees(self.cell, self.task, model, method)
+        return trainees(self.cell, self.task, model, method, self.together)
 
     def _resumed(self, warn: Callable[[str], None]) -> Log:
         """The log from which the cell goes on, its parts being there too; an empty one where it begins."""
@@ -207,6 +235,21 @@ class _Run:
                 clock.ask_again()
                 clock.raise_if_over()
 
+    def follow(self) -> None:
+        """Train to the end of the protocol as another process leads."""
+        for part in self.parts:
+            part.model.train()
+        for epoch in range(self.course.completed(self.log.step), self.cell.protocol.epochs):
+            for batches in self._batches(epoch):
+                self._step(batches)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Any, ...]]:
+        """Those of an epoch that are still to do, for each step that of each model."""
+        if self.sampler:
+            self.sampler.enter(epoch)
+        steps = step_batches(self.task, self.parts, epoch, stream(self.cell.seed, "data", epoch))
+        return itertools.islice(steps, self.log.step - epoch * self.task.steps_per_epoch, None)
+
     def _evaluate(self, epoch: int, watching: Observers) -> None:
         """Score the models after so many epochs, show it, and save."""
         self.log.evaluations.append(self._evaluation(epoch))
@@ -255,11 +298,9 @@ class _Run:
     def _train_epoch(self, epoch: int, clock: Clock, checkpoint_steps: int | None, watching: Observers) -> None:
         """The steps of an epoch that are still to do; raises `Interrupted` or `TimeLimit` if the clock says so."""
         log, per_epoch = self.log, self.task.steps_per_epoch
-        if self.sampler:
-            self.sampler.enter(epoch)
-        steps = step_batches(self.task, self.parts, epoch, stream(self.cell.seed, "data", epoch))
+        steps = self._batches(epoch)
         clock.start()
-        for batches in itertools.islice(steps, log.step - epoch * per_epoch, None):
+        for batches in steps:
             losses = self._step(batches)
             clock.step()
             is_last = log.step == (epoch + 1) * per_epoch
@@ -284,7 +325,7 @@ class _Run:
         rate = protocol.optimizer.lr * learning_rate_factor(
             protocol.schedule, log.step, self.task.steps_per_epoch, self.course.total_steps
         )
-        noise = stream(self.cell.seed, "noise", log.step)
+        noise = self.together.noise(self.cell.seed, log.step)
         found: dict[int, Tensor] = {}
         for part, batch in zip(self.parts, batches, strict=True):
             seed_torch(noise, self.device)
@@ -310,35 +351,14 @@ class _Run:
 
     def _evaluation(self, epoch: int) -> Evaluation:
         """Score the models; losses are means since the previous evaluation. Raises `Diverged`."""
-        log, names = self.log, [o.name for o in self.task.objectives]
         begun = time.perf_counter()
-        answers: dict[str, dict[str, Mapping[str, float | Estimate]]]
-        answers = {split: {} for split in splits(self.cell.protocol, self.course.extra_splits, epoch)}
-        with torch.inference_mode():
-            for part in self.parts:
-                part.model.eval()
-                for split in answers:
-                    with precision.forward_context(self.precision, self.device):
-                        found = self.task.evaluate(part.model, split, list(part.objectives))
-                    answers[split].update(found)
-                part.model.train()
-        scores: Scores = {split: scored.values(found) for split, found in answers.items()}
-        _require_finite(scores, epoch)
-        means = (log.loss_sums.cpu() / log.loss_counts).tolist()
-        losses = {n: mean for n, mean in zip(names, means, strict=True) if math.isfinite(mean)}
-        log.loss_sums.zero_()
-        log.loss_counts.zero_()
-        try:
-            sampling = scored.samplings(answers)
-        except ValueError as error:
-            raise UsageError(f"task {self.cell.task}: {error}.") from error
-        made = Evaluation(epoch=epoch, step=log.step, losses=losses, scores=scores, sampling=sampling)
-        try:
-            require_scores(self.info, made, f"the evaluation after epoch {epoch}")
-        except ValueError as error:
-            raise UsageError(f"task {self.cell.task}: {error}.") from error
+        wanted = splits(self.cell.protocol, self.course.extra_splits, epoch)
+        answers = evaluating.answers(self.task, self.parts, wanted, self.precision, self.device)
+        made = evaluating.evaluation(self.info, self.log, answers, epoch, self.cell.task)
+        self.log.loss_sums.zero_()
+        self.log.loss_counts.zero_()
         synchronize(self.device)
-        log.seconds_evaluation += time.perf_counter() - begun
+        self.log.seconds_evaluation += time.perf_counter() - begun
         return made
 
     def _predict(self, predictions: Predictions) -> None:
@@ -376,11 +396,3 @@ class _Run:
         self.log.trace = self.recorder.window() if self.recorder else None
         self.log.sampling = self.sampler.state_dict() if self.sampler else None
         self.checkpoint.save(self.parts, self.log, self.origin)
-
-
-def _require_finite(scores: Scores, epoch: int) -> None:
-    for split, by_objective in scores.items():
-        for name, metrics in by_objective.items():
-            for metric, value in metrics.items():
-                if not math.isfinite(value):
-                    raise Diverged(f"{metric} of {name} on {split} is {value} after epoch {epoch}.")

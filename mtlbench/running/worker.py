@@ -7,6 +7,7 @@ has started. Standard error is the cell's log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -56,6 +57,7 @@ def _run(job: Job, emit: Emit) -> End:
     if standing.finished(cell, job.folder):
         return End("finished")
 
+    from mtlbench.running.ranks import RankLost, team
     from mtlbench.running.training import OUT_OF_MEMORY, Interrupted, run_cell
 
     stop = threading.Event()
@@ -67,23 +69,36 @@ def _run(job: Job, emit: Emit) -> End:
     try:
         for plugin in job.plugins:
             registry.load_plugin(plugin)
-        record = run_cell(
-            cell,
-            job.folder,
-            on_progress=tell,
-            on_warning=lambda message: emit(Caution(message)),
-            should_stop=stop.is_set,
-            **job.options,
-        )
+        with team(job, functools.partial(_end_without, job, emit)) as together:
+            record = run_cell(
+                cell,
+                job.folder,
+                on_progress=tell,
+                on_warning=lambda message: emit(Caution(message)),
+                should_stop=stop.is_set,
+                together=together,
+                **job.options,
+            )
     except Interrupted:
         return End("interrupted")
     except Exception as error:
         traceback.print_exc()
         reason = _of_disk(error) if isinstance(error, OSError) else _in_words(error)
         status: Status = "oom" if isinstance(error, OUT_OF_MEMORY) else "error"
+        if isinstance(error, RankLost):
+            status, reason = error.status, str(error)
         record = Record(id=cell.id, status=status, reason=reason, cell=CellInfo(**cell.canonical()))
     record.save(job.folder)
     return End(record.status, record.reason)
+
+
+def _end_without(job: Job, emit: Emit, status: Status, reason: str) -> None:
+    """End this process, which waits for one that is gone."""
+    record = Record(id=job.cell.id, status=status, reason=reason, cell=CellInfo(**job.cell.canonical()))
+    with contextlib.suppress(OSError):
+        record.save(job.folder)
+    emit(End(status, reason))
+    _die()
 
 
 def _writer(handle: int) -> Emit:
@@ -100,6 +115,10 @@ def _writer(handle: int) -> Emit:
 def _die_with_launcher() -> None:
     while os.read(0, 1):  # not sys.stdin: a lock of its buffer would hold up the interpreter's end
         pass
+    _die()
+
+
+def _die() -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
