@@ -30,6 +30,8 @@ from torch import Tensor
 import mtlbench
 from mtlbench.engine.kinds import Heads
 
+OF_ONE = ("gradnorm", "mgda", "modo", "sdmgrad")
+"""Bases whose weights have a fixed sum and are not negative, so that a mean of them is as small."""
 TAKEN_OVER = ("heads", "supports", "scope", "layer_name", "batch_shares")
 
 
@@ -65,6 +67,8 @@ class CRMOGM(mtlbench.GramianWeighting):
         for name in TAKEN_OVER:
             setattr(self, name, getattr(self.base, name))
         self.exceptions = {**self.exceptions, **self.base.exceptions}
+        if base not in OF_ONE:
+            self.exceptions["bounded"] = "weights found for short gradients may meet long ones"
         if type(self.base).weigh_treated is not mtlbench.GramianWeighting.weigh_treated:
             self.exceptions["treated"] = "weights of all objectives are averaged, which corrections of others change"
         self.register_buffer("average", torch.empty(0, dtype=torch.float64))

@@ -31,6 +31,25 @@ def test_every_built_in_method_does_what_it_promises_and_declares_what_it_does_n
     assert {(name, f.key) for f in found if f.needless} <= NOT_SEEN
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "key"),
+    [
+        ("pcgrad", {"shuffle": False}, "order"),
+        ("mgda", {"normalize": "l2"}, "descent"),
+        ("gradnorm", {"layer": "all"}, "groups"),
+        ("stch", {"form": "plain"}, "single_scale"),
+        ("scalarization", {"weights": [1.0, 2.0, 0.5]}, "plain_sum"),
+        ("cr_mogm", {"base": "upgrad"}, "treated"),
+        ("cr_mogm", {"base": "nash_mtl"}, "bounded"),
+        ("cr_mogm", {"base": "modo"}, "common_scale"),
+    ],
+)
+def test_what_a_parameter_takes_from_a_method_the_object_declares(name, parameters, key) -> None:
+    found = found_of(lambda: mtlbench.method(name, **parameters))
+    assert [(f.name, f.told) for f in found.values() if f.violated] == []
+    assert (found[key].verdict, found[key].needless) == ("declared", False)
+
+
 class Summing(mtlbench.GramianWeighting):
     """The plain sum, to which the classes below give a defect each."""
 

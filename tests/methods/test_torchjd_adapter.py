@@ -13,6 +13,7 @@ import mtlbench
 from mtlbench.catalogue import registry
 from mtlbench.catalogue.signature import parameters
 from mtlbench.cells.parameters import checked_parameters
+from mtlbench.engine.conformance.battery import battery
 from mtlbench.errors import UsageError
 
 
@@ -175,3 +176,11 @@ def test_without_torchjd_it_says_what_to_install_and_listing_imports_it_never(mo
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "torchjd.NAME" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "keeps"), [("UPGrad", False), ("ExcessMTL", True)])
+def test_it_does_what_every_method_must_and_promises_no_definition(theirs, name, keeps):
+    found = {f.key: f for f in battery(lambda: mtlbench.method(f"torchjd.{name}"))}
+    assert [(f.name, f.told) for f in found.values() if f.violated] == []
+    assert found["plain_sum"].verdict == "declared"
+    assert found["absent"].verdict == ("declared" if keeps else "holds")
