@@ -68,7 +68,7 @@ class CRMOGM(mtlbench.GramianWeighting):
             setattr(self, name, getattr(self.base, name))
         self.exceptions = {**self.exceptions, **self.base.exceptions}
         if base not in OF_ONE:
-            self.exceptions["bounded"] = "weights found for short gradients may meet long ones"
+            self.exceptions.setdefault("bounded", "weights found for short gradients may meet long ones")
         if type(self.base).weigh_treated is not mtlbench.GramianWeighting.weigh_treated:
             self.exceptions["treated"] = "weights of all objectives are averaged, which corrections of others change"
         self.register_buffer("average", torch.empty(0, dtype=torch.float64))
