@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and locks that a killed process lets go of."""
+"""Files that are whole or absent, and what a forked process does not inherit of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import fcntl
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from mtlbench.errors import UsageError
+
+LOCK = ".lock"
+"""How the files begin by which a folder is locked; see `locks`."""
 
 
 def path_of(text: str | Path) -> Path:
@@ -87,7 +89,7 @@ def _require_regular(mode: int, path: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of a process that was killed while writing; call with the folder's lock held."""
     for leftover in folder.glob(".*"):
-        if leftover.is_file() and leftover.name != ".lock":
+        if leftover.is_file() and not leftover.name.startswith(LOCK):
             leftover.unlink(missing_ok=True)
 
 
@@ -106,7 +108,7 @@ def require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable.") as file:
             try:
-                _try_lock(file.fileno())
+                try_flock(file.fileno())
             except OSError as error:
                 raise UsageError(
                     f"Results cannot be kept in {folder}: files there cannot be locked (flock: {error.strerror}), so "
@@ -118,52 +120,8 @@ def require_writable(folder: Path) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of `folder` while open; yields False, without waiting for it, if another process holds it.
-
-    The lock goes with this process: what it starts or forks does not hold it.
-
-    Raises:
-        OSError: `.lock` is no regular file or cannot be written, or the file system has no locks.
-    """
-    handle = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        with kept_from_children(handle):
-            mine = _try_lock(handle)
-            for _ in range(5):  # `is_locked` in another process holds the lock for an instant
-                if not mine:
-                    time.sleep(0.02)
-                    mine = _try_lock(handle)
-            yield mine
-    finally:
-        os.close(handle)
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of `folder` now; False where no process could."""
-    try:
-        handle = _open_lock(folder / ".lock")
-    except OSError:
-        return False
-    try:
-        return not _try_lock(handle)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return open_regular(path, os.O_RDWR)  # network file systems lock only what is open for writing
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        return open_regular(path, os.O_RDONLY)  # another user's
-
-
-def _try_lock(handle: int) -> bool:
+def try_flock(handle: int) -> bool:
+    """Lock an open file against all other processes of this host; False if one of them has it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

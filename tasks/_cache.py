@@ -15,7 +15,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mtlbench.storage import locked, write_atomically
+from mtlbench.locks import locked
+from mtlbench.storage import write_atomically
 
 ENVIRONMENT = "MTLBENCH_CACHE"
 """The environment variable that names the cache folder."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from conftest import ROOT
 
-GROUND = "errors strict statistics storage"
+GROUND = "errors strict statistics storage locks"
 DIRECT = "registry building"
 """Modules of the catalogue that a method or a task may see beside the public names."""
 
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "strict": "errors",
     "statistics": "",
     "storage": "errors statistics",
+    "locks": "storage",
     # rooms, from the bottom
     "engine": "errors",
     "rendering": "errors statistics storage",
@@ -34,9 +35,9 @@ MAY_IMPORT = {
     "cli": f"mtlbench {GROUND} engine catalogue cells record running tables geometry rendering bench",
     # what people add
     "methods": "mtlbench engine errors",
-    "tasks": "mtlbench catalogue errors strict storage statistics",
-    "tasks.bench": "mtlbench catalogue errors strict storage statistics bench cells.words",
-    "tasks.figures": "mtlbench catalogue errors strict storage statistics rendering record.runs",
+    "tasks": "mtlbench catalogue errors strict storage locks statistics",
+    "tasks.bench": "mtlbench catalogue errors strict storage locks statistics bench cells.words",
+    "tasks.figures": "mtlbench catalogue errors strict storage locks statistics rendering record.runs",
     # the public names: on first use, all of them
     "mtlbench": f"{GROUND} engine catalogue cells record running tables",
     "mtlbench.__main__": "cli",

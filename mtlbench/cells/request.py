@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtlbench.catalogue.variants import compared_with, resolve
 from mtlbench.cells.axes import AXES, values_for
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.parameters import check_finite, checked_parameters
+from mtlbench.cells.placing import PLACE_KEYS, Place, devices, place
 from mtlbench.cells.recording import Recording
 from mtlbench.cells.sampling import count, require_shared_out, strategies
 from mtlbench.cells.words import LARGEST_GRID, PATH_KEYS, RESULTS, RUN_KEYS, read_words
@@ -43,7 +43,10 @@ class Request:
     results: Path = RESULTS
     jobs: int | None = None
     data_root: Path | None = None
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
+    """Each trains one cell at a time, where there are several."""
+    place: Place = field(default_factory=Place)
+    """Where the cells are trained."""
     time_limit: float | None = None
     """Seconds of training a cell may take, over all its resumptions."""
     checkpoint_steps: int | None = None
@@ -230,7 +233,7 @@ def _number(key: str, value: Any, whole: bool, least: float) -> float:
 def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
     single: dict[str, Any] = {}
     for key in RUN_KEYS:
-        if key in axes:
+        if key in axes and key != "device":
             if len(axes[key]) != 1:
                 raise UsageError(f"{key} takes one value, not {len(axes[key])}.")
             single[key] = axes[key][0]
@@ -249,8 +252,10 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
     own = {key: single.pop(key) for key in list(single) if key.startswith("geometry.")}
     if own:
         single["geometry"] = _recording(own)
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device := str(single.get("device", "cpu"))):
-        raise UsageError(f"device={device} is not allowed: it is cpu, cuda, cuda:0 or mps.")
+    single["devices"] = devices([str(name) for name in axes.get("device", ["cpu"])])
+    single["place"] = place({key: single.pop(key) for key in list(single) if key in PLACE_KEYS})
+    if len(single["devices"]) > 1 and (on := single["place"].on) != "local":
+        raise UsageError(f"on={on} gives each cell a GPU of its own: say device=cuda, and not which.")
     return single
 
 

@@ -16,6 +16,7 @@ from mtlbench.catalogue.variants import task_data
 from mtlbench.cells.axes import AXES
 from mtlbench.cells.grid_file import read_grid_file
 from mtlbench.cells.parameters import default_parameters
+from mtlbench.cells.placing import PLACE_KEYS
 from mtlbench.errors import UsageError, unknown
 
 RUN_KEYS = (
@@ -33,9 +34,12 @@ RUN_KEYS = (
     "geometry.batches",
     "geometry.examples",
     "geometry.memory",
+    *PLACE_KEYS,
 )
 PATH_KEYS = ("results", "data_root", "predictions")
 """Keys whose value is one path, with whatever commas and brackets it has."""
+_WHOLE_KEYS = (*PATH_KEYS, *PLACE_KEYS)
+"""Keys whose value is one text."""
 RESULTS = Path("runs")
 """Where records go, and are looked for, unless `results=` says otherwise."""
 LARGEST_GRID = 10_000
@@ -90,7 +94,7 @@ def _once(given: Iterable[tuple[str, str, Any]]) -> dict[str, list[Any]]:
     for full, name, value in given:
         if full in found:
             same = f"{name}= is given twice" if name == names[full] else f"{names[full]}= and {name}= are the same key"
-            several = "" if full in PATH_KEYS else f" Several values are one word: {name}=A,B."
+            several = "" if full in _WHOLE_KEYS else f" Several values are one word: {name}=A,B."
             raise UsageError(f"{same}; give it once.{several}")
         found[full], names[full] = _values(full, value), name
     return found
@@ -175,7 +179,7 @@ def _longer_keys(given: Sequence[tuple[str, Any]]) -> Iterator[str]:
 def _values(key: str, given: Any) -> list[Any]:
     """What was typed, or read from a file, as the values of a grid."""
     items = given if isinstance(given, list) else [given]
-    if key in PATH_KEYS:
+    if key in _WHOLE_KEYS:
         return items if items != [""] else _none(key)
     values: list[Any] = []
     for item in items:

@@ -67,7 +67,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     show.add_argument("name")
     _plugin(show)
 
-    status = add("status", "tell which cells are finished, running, interrupted or failed")
+    status = add("status", "tell which cells are finished, running, queued, interrupted or failed")
     status.add_argument("words", nargs="*", metavar="results=DIR")
 
     table = add("table", "make leaderboards from the records")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from mtlbench.cells.axes import AXES
+from mtlbench.cells.placing import SBATCH
 from mtlbench.engine.conformance.properties import PROMISES
 
 _COLUMN = 22
@@ -55,6 +56,9 @@ EXAMPLES = {
   mtlbench run method=gradvac,uniform task=nmt geometry.every=epoch
       also record how similar gradients are, beside the records
   mtlbench run --plugin my_method.py method=my_method task=multimnist
+  mtlbench run method=gradvac,uniform task=multimnist seed=0..9 on=slurm \
+      slurm.partition=gpu slurm.time=2:00:00 device=cuda
+      the cells as jobs of Slurm, on a login node; docs/clusters.md tells more
 
 keys of a cell
   method=NAME         required; `mtlbench list methods`
@@ -76,7 +80,9 @@ keys of the run
   results=runs        the folder where records go
   jobs=N              cells at a time; by default as many as the cores carry
   data_root=DIR       real data sets; by default $MTLBENCH_DATA
-  device=cpu|cuda|mps
+  device=cpu|cuda|mps or cuda:0,cuda:1
+                      several GPUs train one cell each
+  on=local|slurm|ray  where cells are trained; by default on this machine
   time_limit=SECONDS  of training, for each cell
   checkpoint_steps=N  also save a checkpoint every N steps (always: at every
                       evaluation)
@@ -95,6 +101,21 @@ keys of the run
   geometry.examples=5 of each objective in a batch of probes
   geometry.memory=4   GiB for gradients; what does not fit takes more time
 
+keys with on=slurm (pip install 'mtlbench[slurm]')
+SLURM
+  slurm.setup=COMMAND a line of shell before each cell, such as module load cuda
+  slurm.grace=120     seconds before the job's time limit at which a cell saves a
+                      checkpoint and goes back to the queue
+  slurm.poll=15       seconds between questions to Slurm
+
+keys with on=ray (pip install 'mtlbench[ray]')
+  ray.address=HOST:PORT
+                      of a cluster; by default one is started here for the run
+  ray.cpus=N ray.gpus=N ray.memory=GIB
+                      of each cell; by default the cores that it computes with
+                      and, with device=cuda, one GPU
+  ray.tries=10        of a cell whose worker or node is lost
+
 A finished cell is skipped, an interrupted one goes on from its checkpoint, a
 failed one is a row with its reason and is tried again (a diverged one only
 with --retry). Exit code: 0 all finished, 1 some failed, 2 a word was wrong and
@@ -111,7 +132,8 @@ nothing was written, 130 interrupted.""",
   mtlbench show nmt/families  one variant and its protocols
   mtlbench show unimax        a strategy of sampling, with its parameters""",
     "status": """\
-  mtlbench status                    the cells under runs
+  mtlbench status                    the cells under runs; what was sent to Slurm is
+                                     asked for there
   mtlbench status results=my_results""",
     "table": """\
   mtlbench table
@@ -322,4 +344,12 @@ def _axes() -> str:
     return "\n".join(lines)
 
 
-EXAMPLES["run"] = EXAMPLES["run"].replace("AXES", _axes())
+def _sbatch() -> str:
+    """The options of sbatch that can be given."""
+    about = f"an option of sbatch: {', '.join(SBATCH)}"
+    indent = " " * _COLUMN
+    lines = textwrap.wrap(about, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join([f"  slurm.KEY=VALUE     {lines[0].strip()}", *lines[1:]])
+
+
+EXAMPLES["run"] = EXAMPLES["run"].replace("AXES", _axes()).replace("SLURM\n", f"{_sbatch()}\n")

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mtlbench.cells.cell import Cell
 from mtlbench.cli.console import safe, warn
-from mtlbench.running.events import Ended, Event, Noticed, Outcome, Progressed, Resumed, Started, Waiting, Warned
+from mtlbench.running.events import Ended, Event, Noticed, Outcome, Progressed, Resumed, Sent, Started, Waiting, Warned
 from mtlbench.running.reports import Progress as Report
 
 _LONG_SECONDS = 30.0
@@ -64,6 +64,10 @@ class Reporter:
                 self.say(f"[dim]note      {safe(event.message)}[/]")
             case Waiting():
                 self.say(f"waiting   {name}: another process is training it")
+            case Sent():
+                self.say(f"queued    {name}: {safe(event.queued.told)}")
+                if self._bars:
+                    self._bars.wait(event.cell)
             case Started() | Resumed():
                 self._start(event, name)
             case Progressed():
@@ -133,6 +137,11 @@ class _Bars:
     def start(self, cell: Cell, name: str) -> None:
         self._bars[cell.id] = self.progress.add_task(name, total=None, told="loading torch, data and model")
         self._count()
+
+    def wait(self, cell: Cell) -> None:
+        """Take its bar away: it trains no more, for now."""
+        if (bar := self._bars.pop(cell.id, None)) is not None:
+            self.progress.remove_task(bar)
 
     def advance(self, cell: Cell, report: Report) -> None:
         bar = self._bars[cell.id]

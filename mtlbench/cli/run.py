@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
                 if stopped.killed
                 else ""
             )
+            if stopped.left:
+                lost = f" {stopped.left} stay in the queue or train on; `scancel` ends them."
             console.print(f"[yellow]interrupted[/]: {done} of {request.total} cells are finished; {_AGAIN}.{lost}")
             return 130
     failed = sum(o.status not in _GOOD for o in outcomes)

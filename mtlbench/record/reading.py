@@ -12,8 +12,10 @@ import pydantic
 
 from mtlbench.cells.words import RESULTS
 from mtlbench.errors import UsageError
+from mtlbench.locks import is_locked
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
-from mtlbench.storage import is_locked, read_regular
+from mtlbench.record.sent import SENT, Sent, attempts, read_sent
+from mtlbench.storage import read_regular
 from mtlbench.strict import first_error
 
 
@@ -49,10 +51,13 @@ class CellState:
     id: str
     """As the folder's name says."""
     status: str
-    """That of the record or failure; else `running`, `interrupted` or `unreadable`."""
+    """That of the record or failure; else `running`, `interrupted` or `unreadable`; `queued` or `requeued` if it was
+    sent elsewhere, which only that place knows to be still so."""
     reason: str = ""
     record: Record | None = None
     """None while the cell is running or interrupted, and where its file is not whole."""
+    sent: Sent | None = None
+    """Where a `queued` or `requeued` cell was sent to."""
 
 
 def cells(results: Path) -> Iterator[CellState]:
@@ -67,6 +72,9 @@ def cell_state(folder: Path) -> CellState:
     if not path.exists():
         if is_locked(folder):
             return CellState(folder, cell, "running", "it is being trained now")
+        if sent := read_sent(folder):  # later than a failure, which would have removed it
+            status = "requeued" if attempts(folder) else "queued"
+            return CellState(folder, cell, status, f"it was sent to {sent.on}", sent=sent)
         path = folder / FAILURE
         if not path.exists():
             return CellState(folder, cell, "interrupted", "the same command goes on from there")
@@ -91,7 +99,7 @@ def records(results: str | Path = RESULTS) -> list[Record]:
 
 
 def _cell_folders(results: Path) -> Iterator[Path]:
-    marks = {RECORD, FAILURE, CHECKPOINT, "log.txt", ".lock"}
+    marks = {RECORD, FAILURE, CHECKPOINT, SENT, "log.txt", ".lock"}
     for folder, inside, files in os.walk(results):
         inside.sort()
         if marks.intersection(files) and Path(folder).name.startswith("seed"):

@@ -16,6 +16,7 @@ from mtlbench.cells.axes import AXES, as_data, from_data
 from mtlbench.cells.cell import Tuning, identity, method_label, setting_id
 from mtlbench.cells.parameters import default_parameters
 from mtlbench.record.configuration import LARGEST, require_configuration, require_enough
+from mtlbench.record.sent import SENT
 from mtlbench.storage import write_atomically
 from mtlbench.strict import Strict
 
@@ -302,6 +303,7 @@ class Record(Strict):
     def remove_obsolete(self, folder: Path) -> None:
         """Remove what this record, which stands in `folder`, leaves no use for; what cannot be removed stays."""
         with contextlib.suppress(OSError):
+            (folder / SENT).unlink(missing_ok=True)
             if self.status == "finished":
                 (folder / FAILURE).unlink(missing_ok=True)
             if self.status in ("finished", "diverged"):

@@ -62,7 +62,7 @@ def check(
             allow, a method or granularity that does not fit the task, a selection that counts more evaluations than
             the protocol makes, predictions of a task that writes none, probes of a task that has not so many.
     """
-    _check_device(device)
+    check_device(device)
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.setting_id, cell)
@@ -124,7 +124,8 @@ def _check_selection(protocol: Protocol) -> None:
         ) from error
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise `UsageError` for a device that this machine does not have."""
     kind, _, index = device.partition(":")
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= there:

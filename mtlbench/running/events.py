@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtlbench.cells.cell import Cell
-from mtlbench.running.reports import Progress
+from mtlbench.running.reports import Progress, Queued
 
 Ending = Literal["finished", "skipped", "diverged", "oom", "timeout", "error", "interrupted"]
 """How a cell of a run ended; `skipped` was finished before."""
@@ -47,6 +47,14 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """The cell waits for its turn at the place that it was sent to."""
+
+    cell: Cell
+    queued: Queued
+
+
+@dataclass(frozen=True)
 class Progressed:
     """Where the cell stands."""
 
@@ -81,14 +89,16 @@ class Ended:
         return self.outcome.cell
 
 
-Event = Noticed | Started | Resumed | Progressed | Waiting | Warned | Ended
+Event = Noticed | Started | Resumed | Sent | Progressed | Waiting | Warned | Ended
 
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C was pressed; the cells in training have saved their checkpoints, or were killed."""
 
-    def __init__(self, outcomes: list[Outcome], killed: int) -> None:
+    def __init__(self, outcomes: list[Outcome], killed: int, left: int = 0) -> None:
         super().__init__()
         self.outcomes = outcomes
         self.killed = killed
         """Cells that were killed before they had saved one: Ctrl-C was pressed twice, or they took too long."""
+        self.left = left
+        """Cells that go on, at a place whose workers outlive the run."""

@@ -42,7 +42,7 @@ class Job:
             cell=cell,
             folder=cell.folder(request.results.absolute()),
             plugins=tuple(plugin.absolute() for plugin in request.plugins),
-            device=request.device,
+            device=request.devices[0],
             data_root=root.absolute() if root else None,
             time_limit=request.time_limit,
             checkpoint_steps=request.checkpoint_steps,
@@ -50,6 +50,16 @@ class Job:
             geometry=None if is_trial else request.geometry,
             processes=request.processes,
         )
+
+    @property
+    def cpus(self) -> int:
+        """CPU cores that it computes with."""
+        return self.cell.protocol.threads * self.processes
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that it computes on."""
+        return self.processes if self.device.startswith("cuda") else 0
 
     @property
     def options(self) -> dict[str, Any]:

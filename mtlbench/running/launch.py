@@ -11,15 +11,16 @@ from mtlbench.catalogue import data, registry
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request, parse
 from mtlbench.errors import UsageError
+from mtlbench.locks import locked
 from mtlbench.record.schema import RECORD, Record
 from mtlbench.record.trajectory import GEOMETRY
 from mtlbench.running import standing
 from mtlbench.running.checking import check_data
 from mtlbench.running.events import Event, Noticed, Outcome
 from mtlbench.running.job import Job
-from mtlbench.running.launchers.local import Local
+from mtlbench.running.launchers import places
 from mtlbench.running.scheduling import Scheduler
-from mtlbench.storage import locked, remove_leftovers, require_writable
+from mtlbench.storage import remove_leftovers, require_writable
 
 
 def run(words: str | Sequence[str]) -> Record:
@@ -87,23 +88,27 @@ def run_grid(
 def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None, retry: bool = False) -> list[Outcome]:
     """Run the cells of a request; see `run_grid`."""
     notices = _check(request)
-    require_writable(request.results)
-    if request.predictions:
-        require_writable(request.predictions)
-    for cell, notice in notices:
-        on_event(Noticed(cell, notice))
-    return Scheduler(request, Local(), on_event, retry).run()
+    with contextlib.closing(places.launcher(request)) as launcher:
+        require_writable(request.results)
+        if request.predictions:
+            require_writable(request.predictions)
+        for cell, notice in notices:
+            on_event(Noticed(cell, notice))
+        return Scheduler(request, launcher, on_event, retry).run()
 
 
 def _check(request: Request) -> list[tuple[Cell, str]]:
     """The notices of what would be trained; raises `UsageError` if it could not start. Nothing is written."""
-    from mtlbench.running.checking import check
+    from mtlbench.running.checking import check, check_device
 
     check_data(request)
     waiting = [cell for cell in request.cells if not _stands(cell.folder(request.results) / RECORD)]
     with contextlib.chdir(Path.cwd()):  # a task that is built may go elsewhere
         root = data.data_root(request.data_root)
-        notices = check(waiting, request.device, root, request.predictions is not None, request.geometry)
+        here = request.devices if request.place.on == "local" else ("cpu",)
+        for device in here:
+            check_device(device)
+        notices = check(waiting, here[0], root, request.predictions is not None, request.geometry)
     finished = [cell for cell in request.cells if cell not in waiting]
     notices += [
         (cell, "finished before, without predictions, which are written while a cell trains: give another results=")

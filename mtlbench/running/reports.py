@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import pydantic
 
@@ -45,18 +46,59 @@ class End:
     reason: str = ""
 
 
-Report = Progress | Caution | Busy | End
+@dataclass(frozen=True)
+class Queued:
+    """The cell waits for its turn at the place that it was sent to, for the first time or once more."""
 
-_KINDS: dict[str, type[Report]] = {kind.__name__.lower(): kind for kind in (Progress, Caution, Busy, End)}
+    told: str
+    """Where, and why it waits once more."""
 
 
-def to_json(report: Report) -> str:
+Report = Progress | Caution | Busy | End | Queued
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker has begun, at the place that its cell was sent to."""
+
+    host: str
+    process: int
+
+
+@dataclass(frozen=True)
+class Ceased:
+    """That worker is no more."""
+
+    status: Literal["error", "interrupted"]
+    """`interrupted` if the place took it back: it has saved its checkpoint, or had nothing to save."""
+    reason: str
+    advanced: bool = True
+    """Whether it has trained a step."""
+
+
+Line = Report | Begun | Ceased
+"""What is written of a cell that is trained elsewhere."""
+
+_KINDS: dict[str, type[Line]] = {kind.__name__.lower(): kind for kind in (Progress, Caution, Busy, End)}
+_LINES: dict[str, type[Line]] = _KINDS | {kind.__name__.lower(): kind for kind in (Begun, Ceased)}
+
+
+def to_json(report: Line) -> str:
     """One line, without its end: the kind of report and what it says."""
     return json.dumps({type(report).__name__.lower(): dataclasses.asdict(report)})
 
 
 def from_json(line: str | bytes) -> Report:
-    """What `to_json` made, back again; raises `ValueError` for anything else."""
+    """What `to_json` made of a worker's report, back again; raises `ValueError` for anything else."""
+    return cast("Report", _read(line, _KINDS))
+
+
+def line_from_json(line: str | bytes) -> Line:
+    """What `to_json` made of a line of reports from elsewhere, back again; raises `ValueError` for anything else."""
+    return _read(line, _LINES)
+
+
+def _read(line: str | bytes, kinds: Mapping[str, type[Line]]) -> Line:
     try:
         content = json.loads(line)
     except RecursionError as error:
@@ -64,6 +106,6 @@ def from_json(line: str | bytes) -> Report:
     if not (isinstance(content, dict) and len(content) == 1):
         raise ValueError("a report has one key, which names its kind")
     ((kind, said),) = content.items()
-    if kind not in _KINDS:
+    if kind not in kinds:
         raise ValueError(f"{kind!r} is no kind of report")
-    return pydantic.TypeAdapter(_KINDS[kind]).validate_json(json.dumps(said), strict=True)
+    return pydantic.TypeAdapter(kinds[kind]).validate_json(json.dumps(said), strict=True)

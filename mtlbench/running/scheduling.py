@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 import queue
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,15 +15,16 @@ from pathlib import Path
 
 from mtlbench.cells.cell import Cell
 from mtlbench.cells.request import Request
+from mtlbench.locks import is_locked, locked
 from mtlbench.record.reading import Unreadable
 from mtlbench.record.schema import CHECKPOINT, RECORD, CellInfo, Record, Status
+from mtlbench.record.sent import forget
 from mtlbench.running import standing
-from mtlbench.running.events import Ended, Event, Outcome, Progressed, Resumed, Started, Stopped, Waiting, Warned
+from mtlbench.running.events import Ended, Event, Outcome, Progressed, Resumed, Sent, Started, Stopped, Waiting, Warned
 from mtlbench.running.job import Job
 from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
-from mtlbench.running.reports import Busy, Caution, End, Progress, Report
+from mtlbench.running.reports import Busy, Caution, End, Progress, Queued, Report
 from mtlbench.running.searching import Searches
-from mtlbench.storage import is_locked, locked
 
 GRACE_SECONDS = 30.0
 """A worker that was told to stop has this long to save its checkpoint; one whose time limit is over, or that has told
@@ -45,6 +46,8 @@ class _Running:
     """Because it was silent for too long."""
     last: Busy | End | None = None
     """What it told of its end."""
+    begun: bool = False
+    """Whether it is known to train, and waits nowhere."""
 
 
 class Scheduler:
@@ -62,8 +65,7 @@ class Scheduler:
         self.elsewhere: dict[str, Cell] = {}
         self.running: dict[str, _Running] = {}
         self.reports: queue.Queue[tuple[str, Report | Gone]] = queue.Queue()
-        threads = max(cell.protocol.threads for cell in request.cells) * request.processes
-        self.jobs = request.jobs or (max(1, (os.cpu_count() or 1) // threads) if request.device == "cpu" else 1)
+        self.jobs = request.jobs or launcher.capacity(request) or sys.maxsize
 
     def run(self) -> list[Outcome]:
         """Train what is not done; raises `Stopped` after Ctrl-C."""
@@ -74,13 +76,14 @@ class Scheduler:
                 self._train(searches.runoffs())
                 self._train(searches.reruns())
         except KeyboardInterrupt:
-            killed = self._stop_all()
-            raise Stopped(self._in_order(), killed) from None
+            left = self._stop_all()
+            outlives = self.launcher.outlives
+            raise Stopped(self._in_order(), 0 if outlives else left, left if outlives else 0) from None
         except BaseException:  # whoever listens failed, such as a terminal that is gone: what is trained is kept
             self._stop_all()
             raise
         finally:
-            for one in self.running.values():
+            for one in self.running.values() if not self.launcher.outlives else ():
                 one.worker.kill()
         return self._in_order()
 
@@ -100,6 +103,7 @@ class Scheduler:
         folder = cell.folder(self.request.results)
         try:
             if record := standing.finished(cell, folder):
+                forget(folder)
                 record.remove_obsolete(folder)  # its worker may have been killed before it did
                 self._end(Outcome(cell, folder, "skipped"))
                 return True
@@ -116,16 +120,23 @@ class Scheduler:
             folder = cell.folder(self.request.results)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                if is_locked(folder):
+                job = Job.of(cell, self.request)
+                if is_locked(folder) and not self.launcher.holds(job):
                     self._wait_for(cell)
                     continue
                 resumes = (folder / CHECKPOINT).exists()
-                worker = self.launcher.start(Job.of(cell, self.request), functools.partial(self._note, cell.id))
+                worker = self.launcher.start(job, functools.partial(self._note, cell.id))
             except OSError as error:
                 self._end(Outcome(cell, folder, "error", f"{error.strerror or error} ({folder})"))
                 continue
-            self.running[cell.id] = _Running(cell, folder, worker)
-            self._tell(Resumed(cell) if resumes else Started(cell))
+            self.running[cell.id] = one = _Running(cell, folder, worker)
+            if not self.launcher.queues:
+                self._announce(one, resumes)
+        self.launcher.send()
+
+    def _announce(self, one: _Running, resumes: bool) -> None:
+        one.begun = True
+        self._tell(Resumed(one.cell) if resumes else Started(one.cell))
 
     def _note(self, cell: str, report: Report | Gone) -> None:
         self.reports.put((cell, report))
@@ -139,7 +150,12 @@ class Scheduler:
         one = self.running[cell]
         match report:
             case Progress():
+                if not one.begun:
+                    self._announce(one, resumes=report.step > 0)
                 self._tell(Progressed(one.cell, report))
+            case Queued():
+                one.begun = False
+                self._tell(Sent(one.cell, report))
             case Caution():
                 self._tell(Warned(one.cell, report.message))
             case Busy() | End():
@@ -153,7 +169,7 @@ class Scheduler:
         """Seconds that a worker may be silent for: its time limit; once it has told its end, until it is gone."""
         if one.last is not None:
             return GRACE_SECONDS
-        return math.inf if self.request.time_limit is None else self.request.time_limit + GRACE_SECONDS
+        return math.inf if self.request.time_limit is None or not one.begun else self.request.time_limit + GRACE_SECONDS
 
     def _bury(self, one: _Running, gone: Gone) -> None:
         """Note how a cell ended, now that its worker is no more."""
@@ -165,13 +181,15 @@ class Scheduler:
                 self._keep_failure(one, "error", "its process said that it had finished, and left no record")
             case End(status, reason):
                 self._end(Outcome(cell, folder, status, reason))
+            case None if self._has_record(one):  # which is the truth, whatever the place says of its worker
+                self._end(Outcome(cell, folder, "finished"))
             case None if self.stopping or gone.status == "interrupted":
                 self._end(Outcome(cell, folder, "interrupted"))
             case None if one.killed:
                 limit = f"its time limit of {self.request.time_limit:g} s"
                 self._keep_failure(one, "timeout", f"it did not react to {limit} and was killed")
             case None:
-                self._keep_failure(one, "error", gone.reason)
+                self._keep_failure(one, "oom" if gone.status == "oom" else "error", gone.reason)
 
     def _has_record(self, one: _Running) -> bool:
         with contextlib.suppress(Unreadable):
@@ -208,12 +226,15 @@ class Scheduler:
                 one.worker.kill()
 
     def _stop_all(self) -> int:
-        """Ask every worker to save a checkpoint and wait for that; returns how many must be killed instead."""
+        """Ask every worker to save a checkpoint and wait for that; returns how many are still there.
+
+        Where workers outlive the run they are left alone.
+        """
         self.stopping = True
         with contextlib.suppress(KeyboardInterrupt):  # once more: no more patience
-            for one in self.running.values():
+            for one in self.running.values() if not self.launcher.outlives else ():
                 one.worker.stop()
-            deadline = time.monotonic() + GRACE_SECONDS
+            deadline = time.monotonic() + (0 if self.launcher.outlives else GRACE_SECONDS)
             while self.running and time.monotonic() < deadline:
                 self._listen()
         for cell in [*self.waiting, *self.elsewhere.values(), *(one.cell for one in self.running.values())]:

@@ -17,12 +17,13 @@ from collections.abc import Callable
 
 from mtlbench.catalogue import registry
 from mtlbench.errors import UsageError
+from mtlbench.locks import locked
 from mtlbench.record.schema import CellInfo, Record, Status
 from mtlbench.running import standing
 from mtlbench.running.job import Job
 from mtlbench.running.log import keep_short, shorten
 from mtlbench.running.reports import Busy, Caution, End, Progress, Report, to_json
-from mtlbench.storage import kept_from_children, locked, remove_leftovers
+from mtlbench.storage import kept_from_children, remove_leftovers
 
 Emit = Callable[[Report], None]
 
@@ -37,7 +38,8 @@ def main() -> None:
     threading.Thread(target=_die_with_launcher, daemon=True).start()
     emit = _writer(reports)
     try:
-        with kept_from_children(reports), locked(job.folder) as mine:
+        lost = functools.partial(_die_without_lock, emit)
+        with kept_from_children(reports), locked(job.folder, on_lost=lost) as mine:
             if not mine:
                 emit(Busy())
                 return
@@ -115,6 +117,12 @@ def _writer(handle: int) -> Emit:
 def _die_with_launcher() -> None:
     while os.read(0, 1):  # not sys.stdin: a lock of its buffer would hold up the interpreter's end
         pass
+    _die()
+
+
+def _die_without_lock(emit: Emit) -> None:
+    print("another host has taken the cell over, since nothing was heard of this process for too long", file=sys.stderr)
+    emit(Busy())
     _die()
 
 

@@ -14,9 +14,9 @@ import pytest
 import mtlbench
 from mtlbench.catalogue.registry import methods
 from mtlbench.cells.request import parse
+from mtlbench.locks import locked
 from mtlbench.record.reading import Unreadable, cells, load
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, CellInfo, Record
-from mtlbench.storage import locked
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from conftest import Commands, curves, failures, files
 import mtlbench
 from mtlbench.catalogue import registry
 from mtlbench.cells.request import parse
+from mtlbench.locks import is_locked
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD
 from mtlbench.running.events import Event, Progressed, Resumed, Started
 from mtlbench.running.job import Job
@@ -23,7 +24,6 @@ from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
 from mtlbench.running.log import LOG, open_log, shorten
 from mtlbench.running.reports import Busy, Caution, End, Progress, from_json, to_json
 from mtlbench.running.scheduling import Scheduler
-from mtlbench.storage import is_locked
 
 HEADER = "import os, pathlib, signal, stat, sys, time\nimport mtlbench\n\n"
 

@@ -12,12 +12,12 @@ from conftest import curves, failures, files
 import mtlbench
 from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
+from mtlbench.locks import locked
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
 from mtlbench.running import scheduling
 from mtlbench.running.events import Ended, Event, Noticed, Progressed, Started
 from mtlbench.running.launch import run_grid
-from mtlbench.storage import locked
 
 
 def test_cells_that_fail_are_rows_with_reasons_and_stop_no_others(

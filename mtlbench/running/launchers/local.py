@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mtlbench.cells.request import Request
 from mtlbench.running.job import Job
 from mtlbench.running.launchers import boot
 from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
@@ -26,13 +28,47 @@ _POLL_SECONDS = 0.2
 
 
 class Local(Launcher):
-    """The machine that this process runs on."""
+    """The machine that this process runs on.
+
+    Args:
+        devices: what cells are spread over, each on the one that has the fewest; without any, each on its own.
+    """
 
     popen: Callable[..., Any] = subprocess.Popen
     """How a process is started."""
 
+    def __init__(self, devices: Sequence[str] = ()) -> None:
+        self._on = dict.fromkeys(devices, 0)
+        self._counting = threading.Lock()
+
+    def capacity(self, request: Request) -> int:
+        """As many as the cores carry; on other devices one each."""
+        if request.devices != ("cpu",):
+            return len(request.devices)
+        threads = max(cell.protocol.threads for cell in request.cells) * request.processes
+        return max(1, (os.cpu_count() or 1) // threads)
+
     def start(self, job: Job, tell: Callable[[Report | Gone], None]) -> Worker:
         """See `Launcher.start`."""
+        if not self._on:
+            return self._started(job, tell)
+        with self._counting:
+            device = min(self._on, key=self._on.__getitem__)
+            self._on[device] += 1
+
+        def let_go(report: Report | Gone) -> None:
+            if isinstance(report, Gone):
+                with self._counting:
+                    self._on[device] -= 1
+            tell(report)
+
+        try:
+            return self._started(replace(job, device=device), let_go)
+        except BaseException:
+            self._on[device] -= 1
+            raise
+
+    def _started(self, job: Job, tell: Callable[[Report | Gone], None]) -> Worker:
         try:
             log = open_log(job.folder)
         except OSError:  # a full disk is found again, and told, where it matters
