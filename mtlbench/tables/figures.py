@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 MOST_CURVES = 10
 WARM_UP = 0.2
 """The share of the epochs that learning curves may have outside the frame, so that the differences at the end show."""
+REACH = 5.0
+"""Where many methods crowd, a trade-off shows means up to so many times the distance of their quartiles from these."""
 MOST_MACHINES = 6
 MOST_OBJECTIVES = 4
 """Trade-offs of more objectives are not drawn: pairs say too little then."""
@@ -117,7 +119,8 @@ def trade_off(board: Leaderboard) -> Figure:
     """One objective against another: means with intervals, the reference as a cross-hair, the static front as a line.
 
     The front joins the runs with static weights, equal ones included, in the order of the first objective's share.
-    With more than two objectives such weights span a surface and are points.
+    With more than two objectives such weights span a surface and are points. With more than `MOST_CURVES` methods the
+    frame is drawn around most of the means, and the others are named.
 
     Raises:
         UsageError: not 2 to 4 objectives.
@@ -128,6 +131,7 @@ def trade_off(board: Leaderboard) -> Figure:
     pairs = list(itertools.combinations(main, 2)) if len(main) < 4 else list(itertools.pairwise(main))
     entries, look, reference = drawn.methods(board), drawn.looks(board), drawn.reference(board)
     figure, axes_of = panels(len(pairs), *((5.0, 4.0) if len(pairs) == 1 else (3.1, 3.0)))
+    beyond: dict[str, bool] = {}
     for axes, ((i, x), (j, y)) in zip(axes_of, pairs, strict=True):
         front = drawn.front(board, i, j)
         if len(front):
@@ -145,10 +149,14 @@ def trade_off(board: Leaderboard) -> Figure:
         axes.set_title(f"better {arrow}", loc="right", color=GREY)
         axes.margins(0.1)
         few_ticks(axes)
+        if len(entries) > MOST_CURVES:
+            means = {e.label: (drawn.interval(x, e).mean, drawn.interval(y, e).mean) for e in board.entries}
+            beyond |= dict.fromkeys(_focus(axes, means), True)
     keys = [Key(entry.label, look[entry.label]) for entry in entries]
     keys += [Key(reference.label, Look(GREY, "", "--", 1.0))] if reference is not None else []
     keys += [Key("static weights", STATIC_LOOK)] if drawn.static(board) else []
-    return finished(figure, drawn.about(board), keys)
+    outside = f"beyond the frame: {', '.join(beyond)}" if beyond else ""
+    return finished(figure, [*drawn.about(board), outside], keys)
 
 
 @styled()
@@ -304,6 +312,21 @@ def performance_profiles(
     axes.set_ylim(-0.03, 1.03)
     few_ticks(axes)
     return finished(figure, [about, "every task counts alike"], [Key(name, look[name]) for name in names], lines=True)
+
+
+def _focus(axes: Axes, means: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Frame where most of the `means` lie, intervals that reach further apart; the labels of what is then outside."""
+    points = np.array(list(means.values()), dtype=np.float64)
+    first, third = np.quantile(points, (0.25, 0.75), axis=0)
+    reach = REACH * (third - first)
+    inside = ((points >= first - reach) & (points <= third + reach)).all(axis=1)
+    kept = points[inside]
+    pad = 0.1 * np.ptp(kept, axis=0)
+    if not pad.all():
+        return []
+    axes.set_xlim(kept[:, 0].min() - pad[0], kept[:, 0].max() + pad[0])
+    axes.set_ylim(kept[:, 1].min() - pad[1], kept[:, 1].max() + pad[1])
+    return [label for label, shown in zip(means, inside.tolist(), strict=True) if not shown]
 
 
 def _line(axes: Axes, look: Look, x: ArrayLike, y: ArrayLike, marker: str) -> None:

@@ -177,6 +177,27 @@ def test_the_static_front_is_ordered_by_the_share_of_the_first_weight_and_includ
     assert "static weights" in words_in(axes.figure)
 
 
+CROWD = ["gradvac", "mgda", "gradnorm", "cagrad", "config", "dualproj", "famo", "gls", "imtl_g", "moco", "upgrad"]
+
+
+def crowd(methods: int) -> list[Entry]:
+    """Methods that lie close together, and one far away."""
+    spread = np.random.default_rng(0).normal(size=(methods, 3, 2))
+    near = [entry(name, 90 + 0.1 * scores) for name, scores in zip(CROWD, spread, strict=False)]
+    return [*near, entry("pcd", 30 + spread[0])]
+
+
+def test_where_many_methods_crowd_the_frame_is_theirs_and_what_lies_outside_is_named() -> None:
+    many = trade_off(board(UNIFORM, *crowd(11)))
+    (axes,) = many.axes
+    assert 89 < axes.get_xlim()[0] < axes.get_xlim()[1] < 91
+    assert 89 < axes.get_ylim()[0] < axes.get_ylim()[1] < 91
+    assert "beyond the frame: uniform, pcd" in words_in(many).replace("\n", " ")
+    few = trade_off(board(*crowd(4)))
+    assert few.axes[0].get_ylim()[0] < 30
+    assert "beyond the frame" not in words_in(few).replace("\n", " ")
+
+
 def test_without_static_weights_there_is_no_front() -> None:
     figure = trade_off(board(UNIFORM, PCGRAD))
     assert lines(figure.axes[0]) == []
