@@ -34,13 +34,14 @@ def test_a_cell_whose_worker_is_killed_goes_on_and_ends_like_an_undisturbed_one(
     words = f"run --plugin {tiny} {GRID} results={results} against=none on=ray checkpoint_steps=5"
     environment = {"TINY_GATE": f"0 {gate} {results}", "RAY_TMPDIR": os.environ.get("RAY_TMPDIR", "/tmp")}
     started = commands.start(words, tmp_path, environment)
-    until(lambda: files(results, "checkpoint.pt"), SECONDS)
-    (checkpoint, *_) = files(results, "checkpoint.pt")
-    reports = checkpoint.with_name(REPORTS)
-    agent = int(reports.read_text().split('"process": ')[1].split("}")[0])
-    os.kill(place_of(agent), signal.SIGKILL)
-    until(lambda: reports.read_text().count('"begun"') == 2, SECONDS)
-    gate.touch()
+    try:
+        until(lambda: files(results, "checkpoint.pt"), SECONDS)
+        (checkpoint, *_) = files(results, "checkpoint.pt")
+        agent = int(checkpoint.with_name(REPORTS).read_text().split('"process": ')[1].split("}")[0])
+        os.kill(place_of(agent), signal.SIGKILL)
+        until(lambda: "once more" in started.output_file.read_text(), SECONDS)
+    finally:  # without the gate, the command ends by itself
+        gate.touch()
     ended = started.wait()
     assert ended.code == 0, ended.output
     assert "once more: its worker was lost" in ended.output

@@ -91,3 +91,30 @@ def test_a_grid_preempted_and_left_alone_ends_like_an_undisturbed_one(
     assert curves(results) == undisturbed(GRID, tmp_path / "undisturbed")
     assert sum(record.provenance.resumed for record in mtlbench.records(results) if record.provenance) == 1
     assert not files(results, SENT) + files(results, REPORTS)
+
+
+def test_a_cancelled_job_saves_its_checkpoint_and_does_not_come_back(
+    slurm: dict[str, str], commands: Commands, tiny: Path, tmp_path: Path
+) -> None:
+    results, gate = tmp_path / "results", tmp_path / "gate"
+    words = f"run --plugin {tiny} method=uniform task=tiny results={results} on=slurm slurm.poll=0.5"
+    started = commands.start(words, tmp_path, {**slurm, "TINY_GATE": f"0 {gate} {results}"})
+    until(lambda: trains(results), SECONDS)
+    asked(slurm, "scancel", *queued(slurm, "RUNNING"))
+    gate.touch()
+    ended = started.wait()
+    assert ended.code == 1, ended.output
+    assert "interrupted uniform on tiny/plain" in ended.output
+    assert len(files(results, "checkpoint.pt")) == 1
+    until(lambda: not queued(slurm), SECONDS)
+
+
+def test_a_partition_that_is_not_there_is_told_and_nothing_is_trained(
+    slurm: dict[str, str], commands: Commands, tiny: Path, tmp_path: Path
+) -> None:
+    words = f"run --plugin {tiny} method=uniform task=tiny results={tmp_path / 'results'} on=slurm slurm.partition=none"
+    ended = commands.start(words, tmp_path, slurm).wait()
+    assert ended.code == 2
+    assert "invalid partition" in ended.output
+    assert "Traceback" not in ended.output
+    assert not queued(slurm)

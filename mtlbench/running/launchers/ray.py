@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from mtlbench.running.log import LOG
 from mtlbench.running.reports import Report
 
 _READ_SECONDS = 0.5
+_CONNECT_SECONDS = 20.0
 
 
 class Ray(Launcher):
@@ -196,11 +198,19 @@ def _connected(ray: Any, address: str | None) -> bool:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
     with _signals_as_before():
         try:
+            _require_listener(address)
             ray.init(address=address, **options)
         except Exception as error:  # of many kinds
             where = f"at {address}" if address else "on this machine"
             raise UsageError(f"Ray cannot be reached {where}: {_first_line(error)}") from error
     return True
+
+
+def _require_listener(address: str | None) -> None:
+    """Raise `OSError` where nobody listens, which Ray tries again and again for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 @contextlib.contextmanager
