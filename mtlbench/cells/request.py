@@ -256,6 +256,9 @@ def _run_options(axes: Mapping[str, list[Any]]) -> dict[str, Any]:
     single["place"] = place({key: single.pop(key) for key in list(single) if key in PLACE_KEYS})
     if len(single["devices"]) > 1 and (on := single["place"].on) != "local":
         raise UsageError(f"on={on} gives each cell a GPU of its own: say device=cuda, and not which.")
+    if single.get("processes", 1) > 1 and single["devices"] not in (("cpu",), ("cuda",)):
+        shown = ",".join(single["devices"])
+        raise UsageError(f"device={shown} is not allowed with processes=N: it is cpu, or cuda for a GPU each.")
     return single
 
 

@@ -86,8 +86,8 @@ keys of the run
   time_limit=SECONDS  of training, for each cell
   checkpoint_steps=N  also save a checkpoint every N steps (always: at every
                       evaluation)
-  processes=N         train each cell on N processes, one GPU each on cuda; each
-                      takes its share of every batch (also under torchrun)
+  processes=N         train each cell on N processes of this machine, one GPU
+                      each on cuda; each takes its share of every batch
   predictions=DIR     write what the model of the epoch that counts predicts on
                       the test split, for tasks that can (xtreme: in XTREME's
                       format for submissions; nyuv2: figures of some images,

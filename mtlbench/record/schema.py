@@ -159,6 +159,9 @@ class Provenance(Strict):
     """Which code did the arithmetic on the CPU: the processor's `instructions` that torch used, the versions of its
     libraries, and environment variables that choose among their code. Empty in records before schema version 6."""
     threads: Count
+    """Of each process."""
+    processes: str = "1"
+    """On how many the cell was trained; `1 then 4` if it went on from a checkpoint on another number."""
     precision: Precision = "float32"
     """In which forward passes of training really ran; a task may score in a higher one."""
 

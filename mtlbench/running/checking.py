@@ -22,6 +22,7 @@ from mtlbench.running.predicting import require_predictions
 from mtlbench.running.recorder import drawn_probes
 from mtlbench.running.sampled import require_sharing
 from mtlbench.running.streams import process_of_a_cell
+from mtlbench.running.team import Team
 from mtlbench.running.trainee import trainees
 
 
@@ -40,6 +41,7 @@ def check(
     data_root: Path | None,
     predictions: bool = False,
     geometry: Recording | None = None,
+    processes: int = 1,
 ) -> list[tuple[Cell, str]]:
     """Build what the cells would train, and train nothing.
 
@@ -53,6 +55,7 @@ def check(
         data_root: the folder of the real data sets.
         predictions: whether predictions are asked for.
         geometry: what is to be recorded of the gradients' geometry; None for nothing.
+        processes: on which each cell is to be trained.
 
     Returns:
         The notices of the tasks, each with the first cell that it is about.
@@ -60,9 +63,12 @@ def check(
     Raises:
         UsageError: a device that is not there, missing data, a value that the task or the optimiser does not
             allow, a method or granularity that does not fit the task, a selection that counts more evaluations than
-            the protocol makes, predictions of a task that writes none, probes of a task that has not so many.
+            the protocol makes, predictions of a task that writes none, probes of a task that has not so many, a model,
+            a method or batches that cannot be spread over processes.
     """
     check_device(device)
+    together = Team(size=processes)
+    together.require_devices(device)
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.setting_id, cell)
@@ -71,7 +77,7 @@ def check(
     for cell in first.values():
         _check_selection(cell.protocol)
         with process_of_a_cell(cell.protocol.threads):
-            task = _built(cell, built, data_root)
+            task = _built(cell, built, data_root, together)
         if predictions and task:
             require_predictions(task)
         if geometry and task and cell.protocol.trains:
@@ -81,7 +87,9 @@ def check(
     return [(cell, notice) for notice, cell in notices.items()]
 
 
-def _built(cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_root: Path | None) -> Task | None:
+def _built(
+    cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_root: Path | None, together: Team
+) -> Task | None:
     """The task of a cell whose models fit; None where code of its own fails. `built` are those of cells before."""
     protocol = cell.protocol
     key = json.dumps([cell.task, cell.variant, protocol.options, protocol.batch_size], sort_keys=True, default=str)
@@ -94,8 +102,10 @@ def _built(cell: Cell, built: dict[str, tuple[Task, nn.Module] | None], data_roo
             built[key] = task, model
         if (found := built[key]) is None:
             return None
-        trainees(cell, *found, building.method(cell.method, **cell.parameters))
+        trainees(cell, *found, building.method(cell.method, **cell.parameters), together)
         require_sharing(cell, found[0])
+        if together.size > 1 and cell.protocol.trains:
+            together.share(found[0], next(found[0].batches(0, torch.Generator().manual_seed(0))))
         return found[0]
     except UsageError:
         raise

@@ -108,7 +108,8 @@ def _check(request: Request) -> list[tuple[Cell, str]]:
         here = request.devices if request.place.on == "local" else ("cpu",)
         for device in here:
             check_device(device)
-        notices = check(waiting, here[0], root, request.predictions is not None, request.geometry)
+        predicts, recorded = request.predictions is not None, request.geometry
+        notices = check(waiting, here[0], root, predicts, recorded, request.processes)
     finished = [cell for cell in request.cells if cell not in waiting]
     notices += [
         (cell, "finished before, without predictions, which are written while a cell trains: give another results=")

@@ -53,11 +53,12 @@ class Origin(Strict):
     host: str
     hardware: str
     device: str
+    processes: str = "1"
     kernels: dict[str, str] = pydantic.Field(default_factory=dict)
     """Which code does the arithmetic: the same versions choose other code on other processors, with other last bits."""
 
     @classmethod
-    def of(cls, method: type, device: torch.device, packages: Sequence[str] = ()) -> Origin:
+    def of(cls, method: type, device: torch.device, packages: Sequence[str] = (), processes: int = 1) -> Origin:
         """That of a cell which trains here and now; with the versions of `PACKAGES` and of the given further ones."""
         commit, dirty = source_commit()
         return cls(
@@ -68,6 +69,7 @@ class Origin(Strict):
             host=_host(),
             hardware=hardware(device),
             device=str(device),
+            processes=str(processes),
             kernels=kernels(),
         )
 
@@ -80,6 +82,7 @@ class Origin(Strict):
             *((name, before.packages.get(name), self.packages.get(name)) for name in self._packages_of(before)),
             ("device", before.device, self.device),
             ("hardware", before.hardware, self.hardware),
+            ("processes", before.processes, self.processes),
             *((name, before.kernels.get(name), self.kernels.get(name)) for name in parts),
         ]
         told = [(what, _told(old), _told(new)) for what, old, new in pairs]
@@ -102,6 +105,7 @@ class Origin(Strict):
             host=_then(before.host, self.host),
             hardware=_then(before.hardware, self.hardware),
             device=_then(before.device, self.device),
+            processes=_then(before.processes, self.processes),
             kernels={name: _then(before.kernels.get(name), self.kernels.get(name)) for name in parts},
         )
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from mtlbench.catalogue.task import Task
 from mtlbench.engine.collectives import Collectives
+from mtlbench.engine.kinds import Method
+from mtlbench.engine.ranks import require_apart
 from mtlbench.errors import UsageError
 from mtlbench.running.streams import stream
 
@@ -42,16 +44,28 @@ class Team:
         part, amounts = task.divide(batch, self.rank, self.size)
         return part, {k: amount for k, amount in amounts.items() if amount > 0}
 
-    def require_fit(self, model: nn.Module) -> None:
-        """Raise `UsageError` for a model that is another one on a share of a batch."""
+    def require_fit(self, model: nn.Module, method: Method, *, on_representation: bool = False) -> None:
+        """Raise `UsageError` for a model that a share of a batch makes another, or a method that needs whole rows."""
         if self.size == 1:
             return
+        refused = f"processes={self.size} is not allowed"
+        if on_representation:
+            raise UsageError(f"{refused} with wrt=representation: leave one of them out.")
+        try:
+            require_apart(method)
+        except UsageError as error:
+            raise UsageError(f"{refused}: {error}") from error
         for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
                 raise UsageError(
-                    f"processes={self.size} is not allowed: {name} normalises by the statistics of its batch, and "
-                    "those of a share are other ones. Train models with batch normalisation on one process."
+                    f"{refused}: {name} normalises by the statistics of its batch, and those of a share are other "
+                    "ones. Train models with batch normalisation on one process."
                 )
+
+    def require_devices(self, device: str) -> None:
+        """Raise `UsageError` if this host has not a GPU for each process."""
+        if self.size > 1 and device == "cuda" and (there := torch.cuda.device_count()) < self.size:
+            raise UsageError(f"processes={self.size} on device=cuda needs as many GPUs, and this machine has {there}.")
 
     def first_first(self, action: Callable[[], T], device: torch.device) -> T:
         """Do something that the first process has done when the others do it."""

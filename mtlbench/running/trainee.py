@@ -30,7 +30,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def trainees(cell: Cell, task: Task, model: nn.Module, method: Method, together: Team = ALONE) -> list[Trainee]:
     """The models that are trained, alone or together with other processes: one for all objectives, or one for each."""
-    together.require_fit(model)
+    together.require_fit(model, method, on_representation=cell.axes.get("wrt") == "representation")
     if task.steps_per_epoch < 1 and cell.protocol.trains:
         raise UsageError(f"task {cell.task} has no training batches: steps_per_epoch={task.steps_per_epoch}.")
     count = len(task.objectives)

@@ -163,7 +163,8 @@ class _Run:
         self.parts = self._built()
         self.info = TaskInfo.of(self.task)
         self.course = Course(protocol, self.info, tuple(self.task.extra_splits), self.task.steps_per_epoch)
-        self.origin = Origin.of(type(self.method), device, (*self.task.packages, *self.method.packages))
+        packages = (*self.task.packages, *self.method.packages)
+        self.origin = Origin.of(type(self.method), device, packages, together.size)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision, self.task.data_digest)

@@ -19,12 +19,13 @@ class Machine(NamedTuple):
     device: str
     """Its kind: `cpu` or `cuda`."""
     threads: int
+    processes: str
 
     @classmethod
     def of(cls, run: Run) -> Machine:
         """Where the run was trained."""
         made = run.provenance
-        return cls(made.host, made.hardware, made.device.partition(":")[0], made.threads)
+        return cls(made.host, made.hardware, made.device.partition(":")[0], made.threads, made.processes)
 
 
 def costs(entries: Sequence[Entry], baseline: Entry | None, values: dict[str, dict[str, Value]]) -> list[Column]:

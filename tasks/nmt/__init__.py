@@ -128,6 +128,12 @@ class NMT(Task):
         self._portions = d.portions if shares is None else d.shared_out(shares, self.batch_size)
         return self._portions.factors
 
+    def divide(self, batch: Batch, part: int, parts: int) -> tuple[Batch, dict[int, float]]:
+        """Sentences are shared out in turn, since batches are sorted by length; a loss is the mean over subwords."""
+        found = type(batch)({k: Pairs(*(rows[part::parts] for rows in pairs)) for k, pairs in batch.items()})
+        pad = self.data.symbols.pad
+        return found, {k: float((target != pad).sum()) for k, (_, _, target) in found.items()}
+
     def present(self, batch: Batch) -> Sequence[int]:
         """The objectives of this step."""
         return list(batch)
