@@ -56,7 +56,7 @@ EXAMPLES = {
   mtlbench run method=gradvac,uniform task=nmt geometry.every=epoch
       also record how similar gradients are, beside the records
   mtlbench run --plugin my_method.py method=my_method task=multimnist
-  mtlbench run method=gradvac,uniform task=multimnist seed=0..9 on=slurm \
+  mtlbench run method=gradvac,uniform task=multimnist seed=0..9 on=slurm \\
       slurm.partition=gpu slurm.time=2:00:00 device=cuda
       the cells as jobs of Slurm, on a login node; docs/clusters.md tells more
 
@@ -104,8 +104,8 @@ keys of the run
 keys with on=slurm (pip install 'mtlbench[slurm]')
 SLURM
   slurm.setup=COMMAND a line of shell before each cell, such as module load cuda
-  slurm.grace=120     seconds before the job's time limit at which a cell saves a
-                      checkpoint and goes back to the queue
+  slurm.grace=120     seconds before the job's time limit at which a cell saves
+                      a checkpoint and goes back to the queue
   slurm.poll=15       seconds between questions to Slurm
 
 keys with on=ray (pip install 'mtlbench[ray]')
