@@ -132,8 +132,8 @@ nothing was written, 130 interrupted.""",
   mtlbench show nmt/families  one variant and its protocols
   mtlbench show unimax        a strategy of sampling, with its parameters""",
     "status": """\
-  mtlbench status                    the cells under runs; what was sent to Slurm
-                                     is asked for there
+  mtlbench status                    the cells under runs; what was sent to
+                                     Slurm is asked for there
   mtlbench status results=my_results""",
     "table": """\
   mtlbench table
