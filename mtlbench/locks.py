@@ -150,8 +150,12 @@ def _taken(folder: Path, owner: Owner) -> Path | None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:
         return None
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(owner), file)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(owner), file)
+    except OSError:  # such as a full disk: nobody may wait for a lock that nobody has
+        path.unlink(missing_ok=True)
+        raise
     others = [other for other in _owners(folder) if other != path]
     if not all(_is_free(other, owner.host) for other in others):
         path.unlink(missing_ok=True)
