@@ -50,7 +50,9 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """Why no node can be started here; empty if one can."""
+    """Why no node is started here; empty if one is. Daemons are started only where somebody asks for them."""
+    if os.environ.get("MTLBENCH_TEST_SLURM") != "1":
+        return "starts daemons of Slurm: set MTLBENCH_TEST_SLURM=1"
     found = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
     if absent := [name for name in PROGRAMS if shutil.which(name, path=found) is None]:
         return f"needs Slurm and munge (Debian: slurm-wlm, munge); there is no {', '.join(absent)}"
