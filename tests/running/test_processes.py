@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,14 +34,55 @@ def trained(tiny: Path, results: Path, words: str) -> Any:
     return record
 
 
+def children(of: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == of:
+            found.append(int(path.parent.name))
+    return found
+
+
 def test_a_cell_on_three_processes_with_uneven_shares_is_that_on_one(tiny: Path, tmp_path: Path) -> None:
     alone, together = (trained(tiny, tmp_path / str(n), f"processes={n}") for n in (1, 3))
     assert together.id == alone.id
     assert (alone.provenance.processes, together.provenance.processes) == ("1", "3")
     for one, other in zip(alone.evaluations, together.evaluations, strict=True):
-        for name, loss in one.losses.items():
-            assert other.losses[name] == pytest.approx(loss, rel=1e-5)
+        assert other.losses == pytest.approx(one.losses, rel=1e-5)
+        for name in one.losses:
             assert other.scores["test"][name]["mse"] == pytest.approx(one.scores["test"][name]["mse"], rel=1e-4)
+
+
+def test_a_rank_that_is_killed_ends_the_cell_with_the_reason_and_another_number_goes_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINY_PAUSE", "0.2")
+    killed: list[float] = []
+
+    def kill_a_rank() -> None:
+        while not [*tmp_path.rglob("checkpoint.pt")]:
+            time.sleep(0.1)
+        (worker,) = children(os.getpid())
+        os.kill(children(worker)[0], signal.SIGKILL)
+        killed.append(time.monotonic())
+
+    threading.Thread(target=kill_a_rank, daemon=True).start()
+    words = f"{WORDS} results={tmp_path} checkpoint_steps=3"
+    (outcome,) = run_grid(f"{words} processes=2", [tiny])
+    assert outcome.status == "error"
+    assert outcome.reason == "process 1 of 2 is gone: it was ended by SIGKILL"
+    assert time.monotonic() - killed[0] < 60
+    monkeypatch.delenv("TINY_PAUSE")
+    (outcome,) = run_grid(words, [tiny])
+    (record,) = mtlbench.records(tmp_path)
+    assert record.provenance.processes == "2 then 1"
+    assert record.provenance.resumed == 1
+    whole = trained(tiny, tmp_path / "whole", "")
+    for one, other in zip(whole.evaluations, record.evaluations, strict=True):
+        assert other.losses == pytest.approx(one.losses, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +115,7 @@ class Named(NamedTuple):
     y: torch.Tensor
 
 
-@pytest.mark.parametrize(
-    "make", [lambda x, y: (x, y), lambda x, y: {"x": x, "y": [y]}, Named], ids=["tuple", "mapping", "named"]
-)
+@pytest.mark.parametrize("make", [lambda x, y: (x, y), lambda x, y: {"x": x, "y": [y]}, Named], ids=str)
 def test_parts_of_a_batch_hold_every_row_once(make: Callable[..., Any]) -> None:
     x, y = torch.arange(10).view(5, 2), torch.arange(5)
     batch = make(x, y)
