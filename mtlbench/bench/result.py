@@ -106,7 +106,15 @@ class Bench(_Data):
 
     schema_version: Literal[1] = 1
     kind: Literal[
-        "combination", "steps", "tables", "weights", "decoding", "fine-tuning", "dense prediction", "geometry"
+        "combination",
+        "steps",
+        "tables",
+        "weights",
+        "processes",
+        "decoding",
+        "fine-tuning",
+        "dense prediction",
+        "geometry",
     ]
     settings: dict[str, Any]
     """The arguments that the benchmark was called with, as JSON holds them."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # A sample is disturbed if others used more than this share of the machine, beyond the clock's resolution.
-_QUIET_SHARE = 0.1
+QUIET_SHARE = 0.1
 _STAT = Path("/proc/stat")
 
 
@@ -75,17 +75,17 @@ class Sampler:
             call()
         best, quietest = math.inf, math.inf
         for _ in range(self.attempts):
-            before, started = _others(), time.perf_counter()
+            before, started = others(), time.perf_counter()
             seconds = self._time(call, calls)
             wall = time.perf_counter() - started
             # The machine's counters move in ticks of 10 ms on every core.
-            share = max(0.0, _others() - before - 0.02) / (wall * (os.cpu_count() or 1))
+            share = max(0.0, others() - before - 0.02) / (wall * (os.cpu_count() or 1))
             if share < quietest:
                 best, quietest = seconds, share
-            if share <= _QUIET_SHARE:
+            if share <= QUIET_SHARE:
                 break
         self.kept += 1
-        self.disturbed += quietest > _QUIET_SHARE
+        self.disturbed += quietest > QUIET_SHARE
         return best
 
     def _time(self, call: Callable[[], object], calls: int) -> float:
@@ -97,7 +97,7 @@ class Sampler:
         return (time.perf_counter() - started) / calls
 
 
-def _others() -> float:
+def others() -> float:
     """Processor seconds that all but this process and its children used since boot; 0 where that is not known."""
     if not _STAT.exists():
         return 0.0

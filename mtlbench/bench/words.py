@@ -11,6 +11,7 @@ import torch
 from mtlbench.bench.combining import combination
 from mtlbench.bench.recording import geometry
 from mtlbench.bench.result import Bench, Progress
+from mtlbench.bench.spreading import processes
 from mtlbench.bench.stepping import steps
 from mtlbench.bench.tabulating import tables
 from mtlbench.bench.weighing import weights
@@ -41,6 +42,13 @@ _KEYS = {
     },
     "tables": {"records": "records", "repeats": "repeats"},
     "weights": {"method": "methods", "K": "objectives", "groups": "groups", "repeats": "repeats"},
+    "processes": {
+        "method": "methods",
+        "K": "objectives",
+        "P": "parameters",
+        "processes": "count",
+        "repeats": "repeats",
+    },
     "geometry": {
         "K": "objectives",
         "method": "methods",
@@ -57,7 +65,7 @@ _KEYS = {
 }
 """The words of each benchmark and the arguments that they set."""
 
-_NUMBERS = {"objectives", "groups", "refresh", "parameters", "repeats", "records", "batches", "examples"}
+_NUMBERS = {"objectives", "groups", "refresh", "parameters", "repeats", "records", "batches", "examples", "count"}
 _SWITCHES = {"measure_memory", "compare"}
 _LISTS = {"objectives", "groups", "parameters", "records", "methods", "layouts", "shapes"}
 
@@ -65,8 +73,9 @@ _LISTS = {"objectives", "groups", "parameters", "records", "methods", "layouts",
 def run_bench(words: Sequence[str], plugins: Sequence[str] = (), progress: Progress | None = None) -> Bench:
     """Run the benchmark that the words ask for: its name, then `key=value`.
 
-    The name is `combination` (the default), `steps`, `tables`, `weights`, `geometry`, or that of a task whose package
-    has a module `bench`: then its function `bench(words, progress) -> Bench` gets the other words, but for `threads=N`.
+    The name is `combination` (the default), `steps`, `tables`, `weights`, `processes`, `geometry`, or that of a task
+    whose package has a module `bench`: then its function `bench(words, progress) -> Bench` gets the other words, but
+    for `threads=N`.
 
     Raises:
         UsageError: an unknown word or a bad value; nothing has been measured.
@@ -97,6 +106,8 @@ def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[st
     keys = _KEYS[what]
     own = {key: values for key, values in axes.items() if not key.startswith("protocol.")}
     arguments = {keys[key]: _argument(key, keys[key], values) for key, values in own.items()}
+    if what == "processes":
+        return processes(**{k: _first(k, v) for k, v in arguments.items()}, progress=progress)
     if what in ("tables", "weights"):
         alone = tables if what == "tables" else weights
         return alone(**arguments, progress=progress)
@@ -112,6 +123,11 @@ def _built_in(what: str, axes: Mapping[str, Sequence[Any]], plugins: Sequence[st
         arguments.setdefault("shapes", ())
     benchmark = combination if what == "combination" else steps
     return benchmark(**arguments, plugins=list(plugins), progress=progress)
+
+
+def _first(argument: str, value: Any) -> Any:
+    """One number of what other benchmarks take several of."""
+    return value if argument == "methods" or not isinstance(value, list) else _single(argument, value)
 
 
 def _of_task(name: str, words: Sequence[str], progress: Progress | None) -> Bench:

@@ -295,6 +295,9 @@ Exit code: 0 nothing is violated, 1 something is.""",
       gradients with respect to what heads read: one pass through the encoder
   mtlbench bench weights K=8 groups=1,100 method=nash_mtl,cagrad
       what a method's own mathematics takes, apart from gradients
+  mtlbench bench processes processes=2 K=8 method=gradvac
+      a step on several processes against the plain sum of
+      DistributedDataParallel; bytes sent and memory against their formulas
   mtlbench bench tables records=10000
       `mtlbench table` over generated records: time against only reading their
       JSON, and peak memory
@@ -318,6 +321,8 @@ keys of steps
   or task=NAME[/VARIANT] K=2,4 protocol=NAME protocol.KEY=VALUE data_root=DIR
 keys of weights
   method=NAMES (by default all) K=2,8,32 groups=1,100 repeats=N threads=N
+keys of processes
+  method=NAMES K=8 P=2.5e6 processes=2 repeats=N
 keys of geometry
   task=NAME[/VARIANT] K=20 method=NAMES every=auto|epoch|N batches=N examples=N
   device=cpu|cuda repeats=N threads=N protocol=NAME protocol.KEY=VALUE
