@@ -56,6 +56,7 @@ def test_a_cell_on_three_processes_with_uneven_shares_is_that_on_one(tiny: Path,
             assert other.scores["test"][name]["mse"] == pytest.approx(one.scores["test"][name]["mse"], rel=1e-4)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_rank_that_is_killed_ends_the_cell_with_the_reason_and_another_number_goes_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +66,8 @@ def test_a_rank_that_is_killed_ends_the_cell_with_the_reason_and_another_number_
     def kill_a_rank() -> None:
         while not [*tmp_path.rglob("checkpoint.pt")]:
             time.sleep(0.1)
-        (worker,) = children(os.getpid())
+        # This process may have others, such as servers of commands of tests before this one.
+        (worker,) = [pid for pid in children(os.getpid()) if b"boot.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(children(worker)[0], signal.SIGKILL)
         killed.append(time.monotonic())
 
