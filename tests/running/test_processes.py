@@ -117,7 +117,9 @@ class Named(NamedTuple):
     y: torch.Tensor
 
 
-@pytest.mark.parametrize("make", [lambda x, y: (x, y), lambda x, y: {"x": x, "y": [y]}, Named], ids=str)
+@pytest.mark.parametrize(
+    "make", [lambda x, y: (x, y), lambda x, y: {"x": x, "y": [y]}, Named], ids=["tuple", "mapping", "named"]
+)
 def test_parts_of_a_batch_hold_every_row_once(make: Callable[..., Any]) -> None:
     x, y = torch.arange(10).view(5, 2), torch.arange(5)
     batch = make(x, y)
