@@ -393,7 +393,7 @@ def test_a_disturbed_sample_is_taken_again(monkeypatch):
     from mtlbench.bench import sampling
 
     clock = iter([0.0, 9.0, 9.0, 9.0])  # others use 9 s during the first attempt, nothing during the second
-    monkeypatch.setattr(sampling, "_others", lambda: next(clock))
+    monkeypatch.setattr(sampling, "others", lambda: next(clock))
     sampler = Sampler(lambda: None, 0.0, warm=False, attempts=3)
     sampler._sample(lambda: time.sleep(0.001), 1)
     assert (sampler.kept, sampler.disturbed) == (1, 0)
