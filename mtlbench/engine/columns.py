@@ -253,11 +253,11 @@ class Columns(ABC):
         return total
 
 
-def block_size(sizes: Sequence[int]) -> int:
-    """The largest block whose padding is a small share of the columns."""
+def block_size(sizes: Sequence[int], ranks: int = 1) -> int:
+    """The largest block whose padding, of groups and to equal shares of ranks, is a small share of the columns."""
     total = sum(sizes)
     for block in BLOCKS[:-1]:
-        if sum(-size % block for size in sizes) <= PADDING_SHARE * total:
+        if sum(-size % block for size in sizes) + (ranks - 1) * block <= PADDING_SHARE * total:
             return block
     return BLOCKS[-1]
 
@@ -282,6 +282,26 @@ def starts(sizes: Sequence[Sequence[int]], block: int) -> tuple[list[int], list[
         of_parameters += [at + before for before in itertools.accumulate(group[:-1], initial=0)]
         at += -(-sum(group) // block) * block
     return of_parameters, of_groups
+
+
+def take_up(
+    parameters: Sequence[Parameter], views: Sequence[Tensor], entries: Callable[[Tensor], Tensor] | None = None
+) -> bool:
+    """Copy gradients that are already there to `views`, where they do not lie there; False if there are none.
+
+    Args:
+        parameters: those without a gradient have zeros among ones that have one.
+        views: one for each parameter.
+        entries: what is copied of a gradient; None for all of it.
+    """
+    if all(p.grad is None for p in parameters):
+        return False
+    for p, view in zip(parameters, views, strict=True):
+        if p.grad is None:
+            view.zero_()
+        elif (found := p.grad if entries is None else entries(p.grad)).data_ptr() != view.data_ptr():
+            view.copy_(found)
+    return True
 
 
 def _gramian_of_two(matrix: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from torch.nn import Parameter
 
 from mtlbench.engine.aside import Aside
 from mtlbench.engine.collectives import Collectives
-from mtlbench.engine.columns import Columns, block_size, required, starts
+from mtlbench.engine.columns import Columns, block_size, required, starts, take_up
 from mtlbench.engine.distributed import is_sharded
 from mtlbench.engine.kinds import JacobianAggregator, Method
 from mtlbench.engine.ranks import Alone, Ranks
+from mtlbench.engine.sharded import SummedColumns
 from mtlbench.engine.shared import SharedParameters
 from mtlbench.errors import UsageError
 
@@ -45,7 +46,7 @@ def ranks_of(
     return (FsdpRanks if all(sharded) else Ranks)(group, method, shared, heads, options)
 
 
-class FsdpJacobian(Columns):
+class FsdpJacobian(SummedColumns):
     """Rows of which each rank keeps the columns that its shards of the parameters are.
 
     The backward pass of `fully_shard` leaves in `.grad` this rank's shard of the mean over ranks, and runs the hooks of
@@ -95,22 +96,15 @@ class FsdpJacobian(Columns):
                 self._store(index, gradient)
         self.end_row()
 
-    def gramian(self, rows: int, parameters: Sequence[Parameter] | None = None) -> Tensor:
-        """See `Columns.gramian`: the sum of those of the ranks."""
-        return self._collectives.total(super().gramian(rows, parameters))
-
-    def row_sums(self, rows: int) -> Tensor:
-        """See `Columns.row_sums`: over the columns of all ranks."""
-        return self._collectives.total(super().row_sums(rows))
-
     def _views(self, flat: Tensor) -> list[Tensor]:
-        return [
-            flat[start:stop].view(_local(p).shape)
-            for (start, stop), p in zip(self._places, self.parameters, strict=True)
-        ]
+        return [self._view(flat, index) for index in range(len(self.parameters))]
+
+    def _view(self, flat: Tensor, index: int) -> Tensor:
+        start, stop = self._places[index]
+        return flat[start:stop].view(_local(self.parameters[index]).shape)
 
     def _store(self, index: int, gradient: Tensor) -> None:
-        view = self._views(self._buffer[self._row])[index]
+        view = self._view(self._buffer[self._row], index)
         if self._reached[index]:  # torch has added to what was there, which the hook has taken away
             view += _local(gradient)
         else:
@@ -122,14 +116,7 @@ class FsdpJacobian(Columns):
         return [place for place, p in zip(self._places, self.parameters, strict=True) if id(p) in wanted]
 
     def _take_up_existing(self) -> bool:
-        if all(p.grad is None for p in self.parameters):
-            return False
-        for p, view in zip(self.parameters, self._update_views, strict=True):
-            if p.grad is None:
-                view.zero_()
-            elif (there := _local(p.grad)).data_ptr() != view.data_ptr():
-                view.copy_(there)
-        return True
+        return take_up(self.parameters, self._update_views, _local)
 
     def _hand_out(self) -> None:
         for p, view in zip(self.parameters, self._update_views, strict=True):
@@ -176,22 +163,12 @@ class FsdpRanks(Ranks):
                 "fully_shard are not: name the layer (method.layer)."
             )
 
-    def join(
-        self,
-        losses: Any,
-        present: list[int] | None,
-        examples: Sequence[float] | None,
-        objectives: int,
-        known: Callable[[int], bool] | None,
-    ) -> tuple[Any, list[int] | None]:
-        """See `Alone.join`; no objective may be absent from some ranks only."""
-        found = super().join(losses, present, examples, objectives, None)
-        if self._joint.lacking:
+    def _require_possible(self, lacking: Collection[int], known: Callable[[int], bool] | None) -> None:
+        if lacking:
             raise UsageError(
-                f"objective {min(self._joint.lacking)} is absent from some ranks only, where fully_shard waits for "
-                "a backward pass of all: give every rank some of it, or none."
+                f"objective {min(lacking)} is absent from some ranks only, where fully_shard waits for a backward pass "
+                "of all: give every rank some of it, or none."
             )
-        return found
 
     def average(self, parameters: Iterable[Tensor]) -> None:
         """Average `.grad` over ranks of what torch has not averaged."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from mtlbench.engine.columns import Columns, block_size, required, starts
+from mtlbench.engine.columns import Columns, block_size, required, starts, take_up
 
 # Up to so many columns a row is copied from `.grad` in one call after its pass: a hook for each parameter takes longer
 # than what it copies. In wider ones each gradient is let go of as soon as it is there, which saves the memory of a row.
@@ -105,15 +105,7 @@ class Jacobian(Columns):
         self._reached[index] = True
 
     def _take_up_existing(self) -> bool:
-        """Bring gradients that are already there into the update; False if there are none."""
-        if all(p.grad is None for p in self.parameters):
-            return False
-        for p, view in zip(self.parameters, self._update_views, strict=True):
-            if p.grad is None:
-                view.zero_()
-            elif p.grad.data_ptr() != view.data_ptr():
-                view.copy_(p.grad)
-        return True
+        return take_up(self.parameters, self._update_views)
 
     def _spans_of(self, parameters: Sequence[Parameter]) -> list[tuple[int, int]]:
         wanted = {id(p) for p in parameters}

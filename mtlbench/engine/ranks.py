@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -160,12 +160,7 @@ class Ranks(Alone):
             self._like = next(iter(self._shared.trainable.values()))
             facts = self._layout_digest(), self._state_digest() if self._agreement.looks else 0
         joint = self._agreement.join(*facts, objectives, own, examples)
-        if unseen := [k for k in sorted(joint.lacking) if known is not None and not known(k)]:
-            raise UsageError(
-                f"{self._method.name} looks for the last shared layer in the graphs of the losses, and objective "
-                f"{unseen[0]} is absent from some ranks in its first step: name the layer (layer_name), or let every "
-                "rank hold every objective in its first step."
-            )
+        self._require_possible(joint.lacking, known)
         self._joint = joint
         together = None if joint.objectives == list(range(objectives)) else joint.objectives
         if joint.is_plain:
@@ -173,6 +168,15 @@ class Ranks(Alone):
         if isinstance(self._method, GramianWeighting) and len(self._method.batch_shares) > 1:
             return (joint.losses(in_order(batch), self._like) for batch in losses), together
         return joint.losses(losses, self._like), together
+
+    def _require_possible(self, lacking: Collection[int], known: Callable[[int], bool] | None) -> None:
+        """Raise `UsageError`, on every rank alike, where objectives that some ranks lack stop the step."""
+        if unseen := [k for k in sorted(lacking) if known is not None and not known(k)]:
+            raise UsageError(
+                f"{self._method.name} looks for the last shared layer in the graphs of the losses, and objective "
+                f"{unseen[0]} is absent from some ranks in its first step: name the layer (layer_name), or let every "
+                "rank hold every objective in its first step."
+            )
 
     def reviewed(self, values: Sequence[Tensor]) -> Tensor:
         """See `Alone.reviewed`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from mtlbench.engine.collectives import Collectives, Coming
-from mtlbench.engine.columns import BLOCKS, PADDING_SHARE, Columns, required, starts
+from mtlbench.engine.columns import Columns, block_size, required, starts, take_up
 from mtlbench.errors import UsageError
 
 # Entries of a row that travel in one message.
@@ -43,7 +43,21 @@ class _Share(NamedTuple):
     end: int
 
 
-class ShardedJacobian(Columns):
+class SummedColumns(Columns):
+    """Columns of which others lie with the other ranks, so that what is summed over columns is summed over ranks."""
+
+    _collectives: Collectives
+
+    def gramian(self, rows: int, parameters: Sequence[Parameter] | None = None) -> Tensor:
+        """See `Columns.gramian`: the sum of those of the ranks."""
+        return self._collectives.total(super().gramian(rows, parameters))
+
+    def row_sums(self, rows: int) -> Tensor:
+        """See `Columns.row_sums`: over the columns of all ranks."""
+        return self._collectives.total(super().row_sums(rows))
+
+
+class ShardedJacobian(SummedColumns):
     """Gradients of the objectives with respect to shared parameters that every rank has, averaged over the ranks.
 
     All columns, ordered by group and padded to whole blocks, are cut into buckets, and a rank keeps its Nth of each
@@ -63,7 +77,7 @@ class ShardedJacobian(Columns):
         parameters, device, wide = required(groups)
         sizes = [[p.numel() for p in group] for group in groups]
         totals = list(map(sum, sizes))
-        block = _block_size(totals, collectives.size)
+        block = block_size(totals, collectives.size)
         places, firsts = starts(sizes, block)
         used = torch.repeat_interleave(torch.tensor([-(-total // block) for total in totals]))
         self._bounds = _bucket_bounds(len(used), block, collectives.size)
@@ -139,14 +153,6 @@ class ShardedJacobian(Columns):
             self._store(index, gradient)
         self._arrive(0)
 
-    def gramian(self, rows: int, parameters: Sequence[Parameter] | None = None) -> Tensor:
-        """See `Columns.gramian`: the sum of those of the ranks."""
-        return self._collectives.total(super().gramian(rows, parameters))
-
-    def row_sums(self, rows: int) -> Tensor:
-        """See `Columns.row_sums`: over the columns of all ranks."""
-        return self._collectives.total(super().row_sums(rows))
-
     def places(self, group: int) -> tuple[int, Tensor]:
         """See `Columns.places`."""
         first, stop = self._groups[group]
@@ -168,13 +174,8 @@ class ShardedJacobian(Columns):
         return [span for place in places for span in self._kept(*place)]
 
     def _take_up_existing(self) -> bool:
-        if all(p.grad is None for p in self.parameters):
+        if not take_up(self.parameters, self._views):
             return False
-        for p, view in zip(self.parameters, self._views, strict=True):
-            if p.grad is None:
-                view.zero_()
-            elif p.grad.data_ptr() != view.data_ptr():
-                view.copy_(p.grad)
         for share in self._shares:
             self._update[share.here : share.end] = self._whole[share.first : share.stop]
         return True
@@ -237,15 +238,6 @@ class ShardedJacobian(Columns):
                 made[start:stop] = 0
             self._filled[bucket] = made
         return self._filled[bucket]
-
-
-def _block_size(sizes: Sequence[int], ranks: int) -> int:
-    """The largest block whose padding, of groups and to equal shares, is a small share of the columns."""
-    total = sum(sizes)
-    for block in BLOCKS[:-1]:
-        if sum(-size % block for size in sizes) + (ranks - 1) * block <= PADDING_SHARE * total:
-            return block
-    return BLOCKS[-1]
 
 
 def _bucket_bounds(blocks: int, block: int, ranks: int) -> list[int]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from mtlbench.catalogue.sampling import Sampling, Shares, Supply
 from mtlbench.catalogue.task import Task
 from mtlbench.engine.conformance.finding import Finding, Inapplicable, judged
+from mtlbench.engine.conformance.memory import through_file
 from mtlbench.engine.conformance.properties import exceptions
 from mtlbench.errors import UsageError
 from mtlbench.running.sampled import Sampler
@@ -173,7 +173,7 @@ def _resumes(make: MakeSampling, trainings: Sequence[Training]) -> str:
             for earlier in range(epoch):
                 _epoch(first, training, earlier)
             _epoch(first, training, epoch, steps=2)
-            fresh.load_state_dict(_through_file(first.state_dict()), epoch * STEPS + 2)
+            fresh.load_state_dict(through_file(first.state_dict()), epoch * STEPS + 2)
             rest = training.losses.copy()
             rest[epoch] = np.roll(rest[epoch], -2, axis=0)
             found = [_epoch(fresh, training._replace(losses=rest), epoch, STEPS - 2)]
@@ -181,13 +181,6 @@ def _resumes(make: MakeSampling, trainings: Sequence[Training]) -> str:
             if not np.array_equal(np.stack(found), plain[epoch:]):
                 return f"{_of(training)}: interrupted in epoch {epoch}, it gives other shares afterwards"
     return ""
-
-
-def _through_file(state: Mapping[str, Any]) -> Any:
-    with tempfile.TemporaryFile() as file:
-        torch.save(state, file)
-        file.seek(0)
-        return torch.load(file, weights_only=True)
 
 
 def _leaves_supply(make: MakeSampling, trainings: Sequence[Training]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def kept(make: Make) -> str:
     return ""
 
 
-def through_file(state: dict[str, Any]) -> Any:
+def through_file(state: Mapping[str, Any]) -> Any:
     """What comes back of a state that is written to a file and read without executing anything."""
     with tempfile.TemporaryFile() as file:
         torch.save(state, file)
