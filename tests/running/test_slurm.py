@@ -50,7 +50,8 @@ def queued(slurm: dict[str, str], *states: str) -> list[str]:
 
 
 def said(started: Started, text: str) -> bool:
-    return text in started.output_file.read_text()
+    """Whether a command has printed it; one that has just been started has no file of what it prints yet."""
+    return started.output_file.exists() and text in started.output_file.read_text()
 
 
 def count(status: str, told: str) -> int:
