@@ -21,6 +21,7 @@ from mtlbench.engine.jacobian import Jacobian
 from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, Method
 from mtlbench.engine.losses import in_order
 from mtlbench.engine.reach import Reach
+from mtlbench.engine.sharded import ShardedJacobian
 from mtlbench.engine.shared import SharedParameters
 from mtlbench.errors import UsageError
 
@@ -228,8 +229,6 @@ class Ranks(Alone):
 
     def jacobian(self, groups: Sequence[Sequence[Parameter]], dtype: torch.dtype | None) -> Columns:
         """See `Alone.jacobian`."""
-        from mtlbench.engine.sharded import ShardedJacobian
-
         return ShardedJacobian(groups, dtype, self.collectives)
 
     def reach(self, named: dict[str, Parameter], objectives: int) -> Reach:

@@ -27,14 +27,18 @@ class Model(nn.Module):
         shared = {"encoder": nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 5)), "decoder": nn.Linear(5, 4)}
         self.shared = nn.ModuleDict(shared)
         self.heads = nn.ModuleList(nn.Linear(4, 1) for _ in range(K))
+        self.around: frozenset[int] = frozenset()
+        """Objectives that go around the decoder."""
         self.double()
 
     def trunk(self, x: Tensor) -> Tensor:
         return self.shared["decoder"](self.shared["encoder"](x).tanh())
 
     def forward(self, x: Tensor, k: int | None, ys: Sequence[Tensor]) -> list[Tensor]:
-        features = self.trunk(x)
-        return [self.loss(j, features, y) for j, y in zip(range(K) if k is None else [k], ys, strict=True)]
+        held = range(K) if k is None else [k]
+        inner = self.shared["encoder"](x).tanh()
+        features = self.shared["decoder"](inner) if {*held} - self.around else inner
+        return [self.loss(j, inner[:, :4] if j in self.around else features, y) for j, y in zip(held, ys, strict=True)]
 
     def loss(self, k: int, features: Tensor, y: Tensor) -> Tensor:
         return (self.heads[k](features) - y).pow(2).mean() * (1 + k) + 0.1
@@ -57,6 +61,8 @@ class Case:
     """Whether gradients are added to those of the step before."""
 
     clipped: bool = False
+    around: bool = False
+    """Whether objective 1 goes around the decoder from the second step on."""
 
     @property
     def name(self) -> str:
@@ -67,7 +73,8 @@ class Case:
             "even" if self.even else "uneven",
         ]
         shown += [f"{key}={value}" for key, value in (*self.options, *self.parameters)]
-        return "-".join(shown + ["absent"] * bool(self.absent) + ["accumulated"] * self.kept)
+        shown += ["absent"] * bool(self.absent) + ["accumulated"] * self.kept + ["around"] * self.around
+        return "-".join(shown)
 
 
 def full_sizes(case: Case, k: int, ranks: int) -> list[int]:
@@ -106,6 +113,7 @@ def train(
     optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
     found: dict[str, Any] = {"weights": [], "losses": [], "updates": []}
     for step in range(STEPS):
+        model.around = frozenset({1} if case.around and step else ())
         if not case.kept:
             optimizer.zero_grad()
         counts = [sizes(case, step, k, ranks) for k in range(K)]

@@ -41,6 +41,7 @@ CASES = [
     *(Case(m, apart=apart, absent=ABSENT) for m in ("pcgrad", "uniform", "uw", "graddrop") for apart in (False, True)),
     Case("gradvac", "all_layer", absent=ABSENT),
     Case("gradvac", even=True),
+    *(Case("pcgrad", "all_layer", apart, around=True) for apart in (False, True)),
     Case("cagrad", kept=True),
     Case("imtl_g"),
     *(
@@ -109,6 +110,7 @@ FULLY_SHARDED = [
     Case("uw"),
     Case("modo", apart=True),
     Case("pcgrad", absent=((1, 2, -1),)),
+    *(Case("gradvac", apart=apart, around=True) for apart in (False, True)),
 ]
 
 

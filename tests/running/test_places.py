@@ -205,6 +205,17 @@ def test_what_slurm_refuses_is_told_in_its_words(tiny: Path, tmp_path: Path, wri
         started(launcher(request), jobs_of(request))
 
 
+def one_job(tmp_path: Path) -> tuple[Any, Any, list[Any], Any]:
+    """A place, a job that was sent there, what is told of it, and what stands in its folder."""
+    request = parse(f"method=uniform task=tiny results={tmp_path / 'runs'}".split())
+    (job,) = jobs_of(request)
+    place = launcher(request)
+    (told,) = started(place, [job])
+    sent = read_sent(job.folder)
+    assert sent is not None
+    return place, job, told, sent
+
+
 @pytest.mark.parametrize(
     ("word", "status", "reason"),
     [
@@ -218,12 +229,7 @@ def test_what_slurm_refuses_is_told_in_its_words(tiny: Path, tmp_path: Path, wri
 def test_a_job_that_is_over_without_a_word_of_its_end_is_gone(
     tiny: Path, tmp_path: Path, written: WrittenSlurm, word: str | None, status: str, reason: str
 ) -> None:
-    request = parse(f"method=uniform task=tiny results={tmp_path / 'runs'}".split())
-    (job,) = jobs_of(request)
-    place = launcher(request)
-    (told,) = started(place, [job])
-    sent = read_sent(job.folder)
-    assert sent is not None
+    place, job, told, sent = one_job(tmp_path)
     written.say(*([f"{sent.name}|0|7_0|{word}|None"] if word else []))
     gone = until(lambda: told[-1] if isinstance(told[-1], Gone) else None, 20)
     assert gone.status == status
@@ -235,12 +241,7 @@ def test_a_job_that_is_over_without_a_word_of_its_end_is_gone(
 def test_what_a_job_reports_is_passed_on_and_a_job_that_is_put_back_waits(
     tiny: Path, tmp_path: Path, written: WrittenSlurm
 ) -> None:
-    request = parse(f"method=uniform task=tiny results={tmp_path / 'runs'}".split())
-    (job,) = jobs_of(request)
-    place = launcher(request)
-    (told,) = started(place, [job])
-    sent = read_sent(job.folder)
-    assert sent is not None
+    place, job, told, sent = one_job(tmp_path)
 
     def report(*lines: Any) -> None:
         with (job.folder / REPORTS).open("a") as file:
