@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-STEPS_PER_BATCH = 20
+STEPS_PER_BATCH = 25
 """With `auto`, steps between two snapshots for each probe batch. A snapshot takes a gradient of each objective on each
-probe batch, as a step does on its own, so that a twentieth of the gradients are added, and one snapshot more."""
+probe batch, as a step does on its own, so that one gradient in 25 is added, and one snapshot more."""
 MOST_INTERVALS = 8
 """With `auto`, between the untrained and the trained model."""
 

@@ -235,9 +235,9 @@ def test_the_untrained_and_the_trained_model_are_always_recorded(total: int, per
 
 
 @pytest.mark.parametrize("total", [360, 399, 400, 1000, 3000, 10**5])
-def test_auto_adds_a_twentieth_of_the_gradients_and_one_snapshot(total: int) -> None:
+def test_auto_adds_one_gradient_in_25_and_one_snapshot(total: int) -> None:
     steps = Recording(batches=10).steps(total, 90)
-    assert (len(steps) - 1) * 10 <= max(total / 20, 10)
+    assert (len(steps) - 1) * 10 <= max(total / 25, 10)
     assert len(steps) <= 9
     apart = np.diff(steps)
     assert apart.max() - apart.min() <= 1
