@@ -329,7 +329,7 @@ def _proximity(shown: Shown, name: str, tree: Array, rivals: dict[str, Array]) -
     given |= {f"given {rival}": (side, Look(shades[rival], "s", "--")) for rival, side in rivals.items()}
     curves = []
     for label, (held, look) in given.items():
-        rows = [[_correlation(run, step, shown, tree, held) for step in run.steps.tolist()] for run in shown.runs]
+        rows = [[correlation_at(run, step, shown, tree, held) for step in run.steps.tolist()] for run in shown.runs]
         curves.append(Curve(label.replace("_", " "), *over_seeds(np.array(rows), look)))
     levels = {
         f"{rival} alone".replace("_", " "): (_alone(side, tree), Look(shades[rival], "", ":", 1.6))
@@ -338,7 +338,8 @@ def _proximity(shown: Shown, name: str, tree: Array, rivals: dict[str, Array]) -
     return Panel(f"against {name}".replace("_", " "), curves, "Mantel r", levels)
 
 
-def _correlation(run: Trajectory, step: int, shown: Shown, tree: Array, held: Array | None) -> float:
+def correlation_at(run: Trajectory, step: int, shown: Shown, tree: Array, held: Array | None) -> float:
+    """Mantel's r of one run's similarity at a step with a tree (K, K), given what is held fixed (K, K) if anything."""
     values = combined.cosine([run], shown.options.kind, step).values
     generator = np.random.default_rng(0)  # for no p: one permutation
     if held is None:

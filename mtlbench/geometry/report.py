@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from mtlbench.errors import UsageError
-from mtlbench.geometry import conflicts, drawn, followed, outcome, tabulated
+from mtlbench.geometry import compared, conflicts, drawn, followed, outcome, tabulated
 from mtlbench.geometry.analysis import RECORDING, Seeds, Study, studies
+from mtlbench.geometry.compared import Variant
 from mtlbench.geometry.contents import Part, Report, Section, Setting
 from mtlbench.geometry.corrections import corrections
 from mtlbench.geometry.drawn import Options, Shown
@@ -44,15 +45,18 @@ def analyse(
         UsageError: no run has recorded its geometry, or an option fits none.
     """
     chosen = options or Options()
-    found = [_section(study, chosen, tell) for study in studies(runs)]
-    sections = tuple(section for section in found if isinstance(section, Section))
+    variants: list[Variant] = []
+    found = [_section(study, chosen, tell, variants) for study in studies(runs)]
+    sections = [section for section in found if isinstance(section, Section)]
     if not sections:
         raise UsageError(" ".join(text for told in found if not isinstance(told, Section) for text in told))
-    return Report("Gradient geometry", sections, NOTES)
+    return Report("Gradient geometry", (*sections, *compared.at_equal_loss(variants)), NOTES)
 
 
-def _section(study: Study, options: Options, tell: Callable[[str], object]) -> Section | list[str]:
-    """A section, or why there is none: no file of geometry can be read."""
+def _section(
+    study: Study, options: Options, tell: Callable[[str], object], variants: list[Variant]
+) -> Section | list[str]:
+    """A section, or why there is none: no file of geometry can be read; adds its settings to `variants`."""
     settings, measured, rows = [], [], []
     columns: dict[str, Column] = {}
     missing = _missing(study)
@@ -68,6 +72,7 @@ def _section(study: Study, options: Options, tell: Callable[[str], object]) -> S
         settings.append(setting)
         rows.append((seeds.label, len(shown.runs), values))
         measured.append(outcome.measured(study, seeds, shown))
+        variants.append(Variant(study, seeds, shown))
     if not measured:
         return missing
     notes = ["Values of p are of permutations, and not adjusted for the number of tests."] if len(columns) > 4 else []

@@ -251,6 +251,32 @@ def test_other_objectives_make_a_section_of_their_own(tmp_path: Path) -> None:
     assert len({study.slug for study in found}) == 2
 
 
+def test_variants_are_compared_where_their_losses_are_equal(tmp_path: Path) -> None:
+    for seed in range(2):
+        fast = trajectory(seed, method=False)
+        slow = replace(
+            fast, gramians=fast.gramians[:3], losses=fast.losses[:3], steps=np.array([0, 40, 80]), total_steps=80
+        )
+        run(tmp_path, seed, recorded=fast)
+        run(tmp_path, seed, recorded=slow, task="multimnist/mnist")
+        run(tmp_path, seed, "pcgrad", recorded=fast)
+    made = analyse(runs(tmp_path), SHORT)
+    assert len(made.sections) == 3
+    compared = made.sections[-1]
+    assert "at equal loss" in compared.title
+    of_fast, of_slow = (row.values for row in compared.summary.rows)  # pcgrad is on one variant alone
+    assert (of_fast["step"].mean, of_slow["step"].mean) == (20, 80)
+    trained = [trajectory(seed, method=False) for seed in range(2)]
+    expected = np.mean([combined.mean([one], "contrast").at("20").mean for one in trained])
+    assert of_fast["contrast"].mean == of_slow["contrast"].mean == pytest.approx(expected)
+    assert of_fast["mantel.tree"] == of_slow["mantel.tree"]
+    assert f"{compared.slug}-summary.csv" in page(made, defaultdict(lambda: Image(b"", 4.0)))
+
+
+def test_one_variant_has_nothing_to_be_compared_with(report: Report) -> None:
+    assert len(report.sections) == 1
+
+
 # --- choices
 
 
