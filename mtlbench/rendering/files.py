@@ -40,13 +40,19 @@ def render(form: str, tables: Sequence[Table]) -> str:
     return FORMATS[form](tables)
 
 
-def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Sequence[Path]] | None = None) -> list[Path]:
+def write_all(
+    tables: Sequence[Table],
+    folder: Path,
+    figures: Mapping[str, Sequence[Path]] | None = None,
+    named_only: Sequence[str] = (),
+) -> list[Path]:
     """Write `leaderboards/SLUG.{md,csv,tex,html,json}` for each table, a `README.md` beside them, and `index.html`.
 
     Args:
         tables: with slugs that differ.
         folder: made if it is not there.
         figures: by table slug, files that exist already: embedded in the table's page and shown small in the index.
+        named_only: titles of tables that have no files, since they compare nothing.
 
     Returns:
         What was written, the index last.
@@ -66,7 +72,7 @@ def write_all(tables: Sequence[Table], folder: Path, figures: Mapping[str, Seque
             files[below / f"{table.slug}.{suffix}"] = rendering([table])
         files[below / f"{table.slug}.html"] = page.tables_page([table], figures, below)
         files[below / f"{table.slug}.md"] += _images(figures.get(table.slug, ()), table, below)
-    files[below / "README.md"] = _contents(tables) + _controls(folder)
+    files[below / "README.md"] = _contents(tables) + _without_files(named_only) + _controls(folder)
     files[folder / "index.html"] = page.index_page(tables, figures, folder, FOLDER)
     try:
         below.mkdir(parents=True, exist_ok=True)
@@ -94,6 +100,13 @@ def _controls(folder: Path) -> str:
     if not (folder / CONTROLS).is_file():
         return ""
     return f"\nDo tables like these see what there is to see? [The standing controls](../{CONTROLS}) tell.\n"
+
+
+def _without_files(titles: Sequence[str]) -> str:
+    if not titles:
+        return ""
+    named = "".join(f"- {escape_markdown(title)}\n" for title in titles)
+    return f"\nOne method alone under a protocol that was changed (`mtlbench table protocol=...` shows it):\n\n{named}"
 
 
 def _contents(tables: Sequence[Table]) -> str:

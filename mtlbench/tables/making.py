@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mtlbench.record.schema import CellInfo
 from mtlbench.rendering.table import Table
 from mtlbench.tables.across import Across, across
 from mtlbench.tables.entries import is_reference
-from mtlbench.tables.leaderboard import Report, report
+from mtlbench.tables.leaderboard import Leaderboard, Report, report
 from mtlbench.tables.options import TableOptions
 from mtlbench.tables.overall import overall
 from mtlbench.tables.planning import plan_table
@@ -128,6 +128,9 @@ def narrow(collection: Collection, axes: Mapping[str, Sequence[Any]]) -> Collect
 def write(tables: Tables, folder: Path) -> list[Path]:
     """All tables in all renderings below `folder`, with their figures and an index page; what was written.
 
+    A protocol that was changed and has one method alone compares nothing: beside the board of the protocol itself it
+    is only named.
+
     Raises:
         UsageError: the folder cannot be written to.
     """
@@ -135,7 +138,9 @@ def write(tables: Tables, folder: Path) -> list[Path]:
     from mtlbench.rendering.files import FOLDER, write_all
     from mtlbench.tables import figures
 
-    drawn = {board.table.slug: figures.draw_all(board) for board in tables.report.boards}
+    boards = [board for board in tables.report.boards if _compares(board, tables.report.boards)]
+    named_only = [board.table.title for board in tables.report.boards if board not in boards]
+    drawn = {board.table.slug: figures.draw_all(board) for board in boards}
     drawn |= {table.table.slug: figures.draw_across(table) for table in tables.across}
     place = folder / FOLDER / "figures"
     try:
@@ -144,4 +149,11 @@ def write(tables: Tables, folder: Path) -> list[Path]:
         raise UsageError(
             f"Figures cannot be written to {place}: {error.strerror}. Name another folder: --out DIR."
         ) from error
-    return [*(path for paths in files.values() for path in paths), *write_all(tables.all, folder, files)]
+    kept = replace(tables, report=replace(tables.report, boards=boards)).all
+    return [*(path for paths in files.values() for path in paths), *write_all(kept, folder, files, named_only)]
+
+
+def _compares(board: Leaderboard, boards: Sequence[Leaderboard]) -> bool:
+    base, changed, _ = board.protocol.partition("+")
+    there = any((o.task, o.variant, o.protocol) == (board.task, board.variant, base) for o in boards)
+    return not changed or len(board.entries) > 1 or not there

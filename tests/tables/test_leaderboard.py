@@ -763,6 +763,24 @@ def test_mixed_objectives_are_marked_and_the_table_has_those_that_all_share(
     assert write(tables, tmp_path)
 
 
+def test_a_changed_protocol_with_one_method_alone_is_named_and_has_no_files_of_its_own(tmp_path: Path) -> None:
+    def pages(records: list[Record], folder: str) -> tuple[set[str], str]:
+        write(make(collection(records)), tmp_path / folder)
+        below = tmp_path / folder / "leaderboards"
+        return {path.stem for path in below.glob("multimnist*.md")}, (below / "README.md").read_text(encoding="utf-8")
+
+    changed = "protocol.epochs=1"
+    own, alone = [record(), record("pcgrad")], record(words=changed)
+    stems, index = pages([*own, alone], "alone")
+    assert len(stems) == 1
+    assert "digits@1+epochs=1" in index
+    stems, index = pages([*own, alone, record("pcgrad", words=changed)], "compared")
+    assert len(stems) == 2
+    assert "One method alone" not in index
+    stems, _ = pages([alone], "nothing else")
+    assert len(stems) == 1
+
+
 def test_the_order_of_objectives_in_a_record_means_nothing(tmp_path: Path) -> None:
     turned = record("gradvac", curves=[({"right": 2.0, "left": 1.0}, {"right": 4.0, "left": 3.0})])
     tables = make(collection([record(), turned]))
