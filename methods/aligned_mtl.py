@@ -13,7 +13,7 @@ model can have the same gradient, set `precision=1e-7`: s_min is rounding error 
 
 Convention: the SUM, as in the authors' code; `reduction=mean` is TorchJD's default. `scale` is the length of the
 balanced rows: the square root of the smallest eigenvalue (the paper), of the median (the lower of two, as in TorchJD)
-or of the mean (`rmse`).
+or of the mean (`rmse`). `wrt=representation` is the authors' Aligned-MTL-UB.
 
 Source: Senushkin et al., Algorithm 1.
 """

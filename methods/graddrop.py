@@ -6,7 +6,8 @@ average over u a coordinate is `P sum(positive parts) + (1 - P) sum(negative par
 the update with this share of itself in any case, and with the rest by the rule. Heads are trained by their own losses.
 
 Where sources differ: the paper drops in a layer of activations, by signs summed over the batch, and LibMTL does so;
-here, as in TorchJD and in CAGrad's code, the coordinates are those of the shared parameters. Convention: the SUM over
+here, as in TorchJD and in CAGrad's code, the coordinates are those of the shared parameters, and with
+`wrt=representation` those of the representation, each example with signs of its own. Convention: the SUM over
 objectives, as in TorchJD; CAGrad's code takes the mean, which differs by 1/K. Where all gradients are zero the update
 is.
 

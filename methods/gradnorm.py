@@ -8,11 +8,15 @@ With `G_i = |grad_W (w_i L_i)|` at the last shared layer W, `Gbar` the mean of t
 and then renormalises w to sum to K. The model is trained by `sum_i w_i L_i`, heads included, with the weights from
 before the update, as the weights start at 1. L_i(0) is the loss of the first step in which objective i is present.
 
-Conventions of this suite where published implementations differ: the step on w is plain gradient descent, and the
-objective above is divided by Gbar, so that w does not depend on the scale of the gradients; weights stay at least
-1e-3, or 1e-6 with a step in log w; an objective within a relative 1e-9 of its wanted norm counts as there, with slope
-0. The last shared layer is that of the last matrix in execution that every objective reaches, with what runs after it.
-In a step without some objectives, w is renormalised over the present ones, to the sum that they had.
+Conventions of this suite where published implementations differ: alpha is that of LibMTL, where the code of Aligned-MTL
+has 2, and lr is this suite's; the step on w is plain gradient descent, and the objective above is divided by Gbar, so
+that w does not depend on the scale of the gradients; weights stay at least 1e-3, or 1e-6 with a step in log w; an
+objective within a relative 1e-9 of its wanted norm counts as there, with slope 0. The last shared layer is that of the
+last matrix in execution that every objective reaches, with what runs after it. In a step without some objectives, w is
+renormalised over the present ones, to the sum that they had. LibMTL takes norms over all shared parameters
+(`layer=all`), has the weights K softmax(p), and the mean losses of a first epoch as L(0).
+
+Cost: of losses that share a graph, K passes down to W and one over the weighted sum; of losses with a graph each, K.
 
 What the published step can balance. It moves w_i by `lr g_i / Gbar` with g_i the norm of the unweighted gradient, a
 length that does not shrink with w_i. For two objectives with norms r to 1, balance is at `w = 2 / (1 + r)` for the

@@ -10,7 +10,8 @@ Both are as published; how many times a group went backwards is in the record (`
 digits, or no v at all (opposite gradients of one length), the update is 0. Gradients that depend on each other: the
 pseudo-inverse (rank: `mtlbench.engine.spectral`), as in TorchJD, whereas LibMTL inverts. A zero gradient has weight 0.
 
-Convention: gradients of the shared parameters, weights that sum to 1; the update is of the size of a MEAN.
+Convention: gradients of the shared parameters, weights that sum to 1; the update is of the size of a MEAN. The code of
+Nash-MTL takes the gradients of the representation for this method: `wrt=representation`.
 
 Source: Liu et al., in the form of TorchJD, which covers gradients that depend on others.
 """

@@ -3,14 +3,17 @@
 Weights `alpha = argmin |sum_k alpha_k g_k|^2` over the simplex, found exactly by an active-set method (below).
 Convention: the weights sum to 1, so the update is of the size of a MEAN of gradients; as in the authors' code the
 heads are trained by alpha-weighted losses too, and under `normalize` alpha is found on normalised gradients but
-applied to the unnormalised ones: `l2` is g/|g|, `loss` is g/L, `loss+` is g/(L |g|). An objective whose gradient is
-zero is at its optimum: it takes all the weight and the update is zero. With several groups, each has its own alpha,
-and the heads take the mean over groups; a group that one objective does not reach is therefore never trained, which
-is told once.
+applied to the unnormalised ones: `l2` is g/|g|, `loss` is g/L, `loss+` is g/(L |g|). LibMTL and the code of Kurin et
+al. apply it to the normalised ones, as `applied=normalized` does: the update is the shortest vector of these, and a
+head has its loss times alpha over the same number. An objective whose gradient is zero is at its optimum: it takes all
+the weight and the update is zero. With several groups, each has its own alpha, and the heads take the mean over
+groups; a group that one objective does not reach is therefore never trained, which is told once.
+`wrt=representation` is the authors' MGDA-UB.
 
 The result d satisfies `|d|^2 - <d, g_k> <= 1e-7 |g_k| (|d| + 1e-6 min_j |g_j|)` for every k: a relative duality gap
 of 1e-7 at the optimality condition `<d, g_k> >= |d|^2`. At most 10 K + 100 objectives enter the active
-set, each followed by at most K removals.
+set, each followed by at most K removals. A group without this proof keeps the weights found, and is counted (`unsolved`
+in the record).
 
 Source: Sener and Koltun; the min-norm problem is Desideri's (2012), the solver Lawson and Hanson's for non-negative
 least squares.
@@ -18,6 +21,7 @@ least squares.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -32,6 +36,9 @@ from mtlbench.engine.kinds import Heads
 
 Array = NDArray[np.float64]
 
+GAP, SHORT = 1e-7, 1e-6
+"""Up to which relative gap a vector is the shortest; what is added to its length, in units of the shortest gradient."""
+
 
 @mtlbench.register_method("mgda", paper="Sener and Koltun, NeurIPS 2018, arXiv:1810.04650")
 class MGDA(mtlbench.GramianWeighting):
@@ -39,6 +46,7 @@ class MGDA(mtlbench.GramianWeighting):
 
     Args:
         normalize: what each gradient is divided by before the min-norm point is sought.
+        applied: which gradients the weights are applied to, under `normalize`.
     """
 
     exceptions: Mapping[str, str] = {
@@ -46,19 +54,34 @@ class MGDA(mtlbench.GramianWeighting):
         "plain_sum": "the shortest gradient has the most weight",
     }
     heads: ClassVar[Heads] = "weighted"
+    added_later: ClassVar[tuple[str, ...]] = ("applied",)
+
+    unsolved: Tensor
+    """() int64: how many times a group had no proven solution."""
 
     def __init__(
         self,
         normalize: Annotated[
             Literal["none", "l2", "loss", "loss+"], mtlbench.Choice(values=("none", "l2", "loss", "loss+"))
         ] = "none",
+        applied: Literal["original", "normalized"] = "original",
     ) -> None:
         super().__init__()
         self.normalize = normalize
+        self.applied = applied
         if normalize != "none":
             unlike = "weights are sought for other lengths than they are applied to"
-            self.exceptions = {**self.exceptions, "descent": unlike}
+            own = "normalised gradients have a length of their own"
+            self.exceptions = {
+                **self.exceptions,
+                **({"descent": unlike} if applied == "original" else {"common_scale": own}),
+            }
         self._told = False
+        self.register_buffer("unsolved", torch.zeros((), dtype=torch.int64))
+
+    def report(self) -> dict[str, float]:
+        """How many times a group had no proven solution."""
+        return {"unsolved": int(self.unsolved)}
 
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """The min-norm weights of each group."""
@@ -92,7 +115,10 @@ class MGDA(mtlbench.GramianWeighting):
             divisor = np.where(norms > 0, norms, 1.0)
         if self.normalize in ("loss", "loss+"):
             divisor = divisor * losses
-        return min_norm_weights(gramian / divisor[:, None] / divisor)
+        table = gramian / divisor[:, None] / divisor
+        weights = min_norm_weights(table)
+        self.unsolved.add_(not is_shortest(table, weights))
+        return weights if self.applied == "original" else weights / divisor
 
 
 def min_norm_weights(gramian: Array) -> Array:
@@ -118,6 +144,25 @@ def min_norm_weights(gramian: Array) -> Array:
     z = _nonnegative_minimiser(cosines + np.outer(c, c), c)
     weights = z * c
     return weights / weights.sum()
+
+
+def is_shortest(gramian: Array, weights: Array) -> bool:
+    """Whether the vector with these weights fulfils the optimality condition, to the tolerance that is promised above.
+
+    Args:
+        gramian: (K, K).
+        weights: (K,) non-negative, summing to 1.
+    """
+    norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
+    shortest = norms.min()
+    if shortest == 0:
+        return bool(weights[norms > 0].sum() == 0)
+    cosines = gramian / norms[:, None] / norms
+    unit = weights * (norms / shortest)  # of the unit rows, lengths being in units of the shortest
+    along = cosines @ unit
+    square = unit @ along
+    gap = square * (shortest / norms) - along
+    return bool((gap <= GAP * (math.sqrt(max(square, 0.0)) + SHORT)).all())
 
 
 def _nonnegative_minimiser(q: Array, c: Array) -> Array:

@@ -13,7 +13,8 @@ one, with weights of at most 1e6 / |g_k|. A group without a proven solution keep
 
 Convention: with several groups each has its own w, and the heads take the mean. The limit `max_norm` is per group and
 applies to the weights, as in TorchJD; the authors' code applies it to the shared gradient alone, so that heads keep
-the weight from before. `max_norm=0` sets no limit, which is the method of the paper's equations.
+the weight from before. `max_norm=0` sets no limit, which is the method of the paper's equations. What the authors'
+code calls `update_weights_every` is `refresh` here, 1 in both by default.
 
 Source: Navon et al., Algorithm 1; max_norm as in the authors' code.
 """

@@ -18,21 +18,24 @@ import yaml
 import mtlbench
 from mtlbench.catalogue import registry
 from mtlbench.catalogue.signature import parameters
+from mtlbench.cli import needs
 from mtlbench.engine.conformance.properties import PROMISES, exceptions
-from mtlbench.engine.kinds import GramianWeighting, JacobianAggregator, LossWeighting, Method
-from mtlbench.engine.remembering import RememberingAggregator
+from mtlbench.engine.kinds import Method
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "methods"
 PEERS = ROOT / "scripts" / "method_peers.yaml"
 MADE = "Made by `scripts/method_pages.py` from [methods/{name}.py]({file}): change that, and run it again."
-HEADS = {"own": "each by its own loss", "weighted": "each by its loss times its weight"}
+AS_TYPED = ("granularity", "treated", "refresh=n", "wrt=representation")
+"""Facts that are named by the word of a run."""
 INDEX = """\
 # Methods
 
 One page for each, made from its docstring; `mtlbench show METHOD` tells the same. K is the number of objectives. A
-method of the losses costs one backward pass a step, one that needs gradients K of them. `torchjd.NAME`
-(`methods/_torchjd.py`) is what TorchJD has under this name, and has no page.
+method of the losses costs one backward pass a step, one that needs gradients K of them. With `wrt=representation` those
+K go through the heads alone and one more through the encoder; each page says whether its method can, and what
+`granularity`, `treated` and `refresh` do with it. `torchjd.NAME` (`methods/_torchjd.py`) is what TorchJD has under this
+name, and has no page.
 
 | method | what it is | year | needs | backward passes a step |
 | --- | --- | --- | --- | --- |
@@ -53,11 +56,12 @@ def page(name: str, peers: Mapping[str, Any]) -> str:
     cls = cast("type[Method]", registry.methods.load(name))
     summary, _, rest = (inspect.getdoc(sys.modules[cls.__module__]) or "").partition("\n\n")
     file = f"../../methods/{name}.py"
+    method = mtlbench.method(name)
+    paper = registry.methods.entry(name).paper
     facts = {
-        "published": _escaped(registry.methods.entry(name).paper) or "not a method of a paper",
-        "needs": _needs(cls),
-        "backward passes a step": _passes(cls),
-        "heads are trained": HEADS[cls.heads],
+        "published": _escaped(paper) or "not a method of a paper",
+        **({"year": _year(paper)} if paper else {}),
+        **{f"`{fact}`" if fact in AS_TYPED else fact: _escaped(told) for fact, told in needs.facts(method).items()},
     }
     parts = [
         f"# `{name}`",
@@ -67,9 +71,8 @@ def page(name: str, peers: Mapping[str, Any]) -> str:
         "## Parameters",
         _parameters(cls),
         "## What it does not promise",
-        _exceptions(cls),
-        "## In TorchJD and LibMTL",
-        _in_others(peers),
+        _exceptions(method),
+        *(("## In TorchJD and LibMTL", _in_others(peers)) if paper else ()),
         MADE.format(file=file, name=name),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -100,35 +103,6 @@ def _escaped(text: str) -> str:
     return "`".join(parts)
 
 
-def _needs(cls: type[Method]) -> str:
-    if cls.separate_models:
-        return "a model for each objective"
-    if issubclass(cls, LossWeighting):
-        return "losses" + (", and those of the same batch after the step" if cls.reviews else "")
-    if issubclass(cls, RememberingAggregator):
-        return "Jacobian, and a number for each of its entries as state"
-    if issubclass(cls, JacobianAggregator):
-        return "Jacobian"
-    assert issubclass(cls, GramianWeighting)
-    if len(_made(cls).batch_shares) > 1:
-        return "products of gradients of independent batches"
-    return "Gramian of the last shared layer" if _made(cls).scope == "last_layer" else "Gramian"
-
-
-def _passes(cls: type[Method]) -> str:
-    if cls.separate_models:
-        return "1 for each model"
-    if issubclass(cls, LossWeighting):
-        return "1, and a forward pass" if cls.reviews else "1"
-    if issubclass(cls, GramianWeighting) and len(shares := _made(cls).batch_shares) > 1:
-        return f"K on each of {len(shares)} batches"
-    return "1, and K down to that layer" if _needs(cls).endswith("layer") else "K"
-
-
-def _made(cls: type[Method]) -> Any:
-    return mtlbench.method(cls.name)
-
-
 def _parameters(cls: type[Method]) -> str:
     about = dict(_arguments(inspect.getdoc(cls) or ""))
     rows = [
@@ -147,13 +121,13 @@ def _parameters(cls: type[Method]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table)
 
 
-def _exceptions(cls: type[Method]) -> str:
+def _exceptions(method: Method) -> str:
     """Of what most methods promise, what this one does not."""
-    declared = exceptions(_made(cls))
+    declared = exceptions(method)
     if not declared:
-        return f"`mtlbench check {cls.name}` tries all that methods promise."
+        return f"`mtlbench check {method.name}` tries all that methods promise."
     rows = [f"| {PROMISES[name]} | {_escaped(reason)} |" for name, reason in declared.items()]
-    told = f"`mtlbench check {cls.name}` tries everything else that methods promise."
+    told = f"`mtlbench check {method.name}` tries everything else that methods promise."
     return "\n".join(["| what methods promise | why this one does not |", "| --- | --- |", *rows, "", told])
 
 
@@ -177,8 +151,9 @@ def _in_others(peers: Mapping[str, Any]) -> str:
 
 
 def _row(name: str) -> str:
-    cls, entry = cast("type[Method]", registry.methods.load(name)), registry.methods.entry(name)
-    cells = [f"[`{name}`]({name}.md)", _escaped(entry.summary), _year(entry.paper), _needs(cls), _passes(cls)]
+    method, entry = mtlbench.method(name), registry.methods.entry(name)
+    cells = [f"[`{name}`]({name}.md)", _escaped(entry.summary), _year(entry.paper)]
+    cells += [needs.needs(method), needs.passes(method)]
     return f"| {' | '.join(cells)} |\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +16,11 @@ from mtlbench.catalogue.protocol import Protocol, flat
 from mtlbench.catalogue.signature import parameters
 from mtlbench.catalogue.variants import TaskData, task_data
 from mtlbench.cells.words import task_words
+from mtlbench.cli import needs
 from mtlbench.cli.console import safe
 from mtlbench.engine import kinds
 from mtlbench.engine.conformance.properties import PROMISES
-from mtlbench.errors import UsageError, unknown
+from mtlbench.errors import unknown
 
 
 def describe_method(console: Console, name: str) -> None:
@@ -31,37 +32,20 @@ def describe_method(console: Console, name: str) -> None:
         for k in (kinds.LossWeighting, kinds.GramianWeighting, kinds.JacobianAggregator)
         if issubclass(cls, k)
     )
-    passes = "one backward pass" if kind == "LossWeighting" else "K backward passes"
-    if (several := len(getattr(cls, "batch_shares", "1"))) > 1:
-        passes += f" on each of {several} batches"
+    method = needs.method_of(name)
     _say(console, f"[bold]{safe(name)}[/]  {safe(entry.paper)}")
     _say(console, _flowing(inspect.getdoc(sys.modules[cls.__module__]) or ""))
-    _say(console, f"\n[dim]{kind}, {passes} a step, in {safe(entry.origin)}[/]")
-    if kind != "LossWeighting":
-        _say(console, f"[dim]{safe(_with_respect_to_the_representation(name))}[/]")
+    _say(console, f"\n[dim]{kind}, in {safe(entry.origin)}[/]")
+    grid = Table.grid(padding=(0, 2))
+    for fact in needs.facts(method).items():
+        grid.add_row(*map(safe, fact))
+    console.print(grid)
     _say(console, _flowing(inspect.getdoc(cls) or ""))
     _describe_parameters(console, cls, "method", ("search",))
-    if declared := cast("type[kinds.Method]", cls).exceptions:
+    if declared := method.exceptions:
         _say(console, "\n[bold]not promised[/]")
         for key, reason in declared.items():
             _say(console, f"  {safe(PROMISES.get(key, key))}: {safe(reason)}")
-
-
-def _with_respect_to_the_representation(name: str) -> str:
-    """What a step costs with wrt=representation, or why there is none."""
-    from mtlbench.catalogue import building
-    from mtlbench.engine.representation import why_not
-
-    try:
-        made: Any = building.method(name)  # what it sees may follow from its parameters
-    except UsageError:
-        made = registry.methods.load(name)
-    if reason := why_not(made):
-        return f"not with wrt=representation: {reason}"
-    return (
-        "with wrt=representation: K passes through the heads and one through the encoder; an approximation, since the "
-        "gradients that it sees are those of what the heads read"
-    )
 
 
 def describe_sampling(console: Console, name: str) -> None:

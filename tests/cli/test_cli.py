@@ -30,10 +30,15 @@ def test_show_describes_a_method(command: Callable[..., Any]) -> None:
 
 def test_show_says_what_a_step_on_the_representation_costs(command: Callable[..., Any]) -> None:
     said = " ".join(command("show mgda").output.split())
-    assert "with wrt=representation: K passes through the heads and one through the encoder; an approximation" in said
-    assert "not with wrt=representation: it measures" in command("show gradnorm").output
-    assert "not with wrt=representation: it multiplies" in command("show modo").output
+    assert "wrt=representation K passes through the heads and 1 through the encoder; an approximation" in said
+    assert "wrt=representation no: it measures" in " ".join(command("show gradnorm").output.split())
+    assert "wrt=representation no: it multiplies" in " ".join(command("show modo").output.split())
     assert "wrt=" not in command("show uniform").output
+
+
+def test_show_says_what_a_method_does_not_promise_for_what_its_defaults_build_on(command: Callable[..., Any]) -> None:
+    """That of the base of `cr_mogm`, which its class does not know."""
+    assert "the shortest gradient has the most weight" in " ".join(command("show cr_mogm").output.split())
 
 
 def test_show_describes_a_task_and_its_protocols(command: Callable[..., Any], tiny: Path) -> None:

@@ -1,5 +1,6 @@
 """Agreement with TorchJD, where it has the method, on random Gramians of every rank."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -125,3 +126,90 @@ def test_nash_mtl_agrees_with_torchjd_where_that_solves_the_equation():
             assert theirs @ rows == pytest.approx(mine @ rows, rel=1e-6, abs=1e-6)
     assert asked >= 200
     assert compared >= 0.9 * asked
+
+
+def pairs(k, count=COUNT // 2):
+    """Two steps of rows at a time, of each make; 216 Gramians for all sizes."""
+    for make in MAKE:
+        rng = np.random.default_rng([k, len(make.__name__)])
+        for _ in range(count):
+            yield make(rng, k), make(rng, k)
+
+
+def test_mgda_agrees_with_torchjd_and_is_as_much_nearer_to_zero_as_that_is_from_it():
+    """Of two objectives theirs is exact. Of more it ends short of the shortest vector d, and any x of the convex hull
+    has `|x - d|^2 <= |x|^2 - |d|^2`: as near as that is, as near is d.
+    """
+    for _, rows in problems(67, (2,)):
+        theirs = ag.MGDA(epsilon=1e-12)(torch.from_numpy(rows)).numpy()
+        assert np.linalg.norm(ours("mgda", rows) - theirs) <= 1e-6 * np.linalg.norm(rows, axis=1).mean()
+    near = 0
+    for _, rows in problems(8, (3, 5, 8)):
+        theirs, d = ag.MGDA(epsilon=1e-6, max_iters=100)(torch.from_numpy(rows)).numpy(), ours("mgda", rows)
+        off = theirs @ theirs - d @ d
+        assert np.linalg.norm(theirs - d) ** 2 <= off + 1e-10 * theirs @ theirs
+        near += off <= 1e-2 * theirs @ theirs
+    assert near >= 40  # of 72
+
+
+@pytest.mark.parametrize("name", ["pcgrad", "gradvac"])
+def test_surgery_in_index_order_agrees_with_torchjd(name, monkeypatch):
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
+    for k in SIZES:
+        for steps in pairs(k):
+            mine = mtlbench.method(name, shuffle=False, **({"beta": 0.1} if name == "gradvac" else {}))
+            theirs = ag.PCGradWeighting() if name == "pcgrad" else ag.GradVacWeighting(beta=0.1, eps=0.0)
+            for rows in steps:
+                table = torch.from_numpy(rows @ rows.T)
+                torch.testing.assert_close(mine.weights(table), theirs(table), rtol=1e-6, atol=1e-9)
+
+
+def test_averaged_weights_agree_with_torchjd():
+    theirs = ag.CRMOGMWeighting(ag.MGDAWeighting(epsilon=1e-12), alpha=0.9)
+    mine = mtlbench.method("cr_mogm")
+    for _, rows in problems(67, (2,)):
+        table = torch.from_numpy(rows @ rows.T)
+        torch.testing.assert_close(mine.weights(table), theirs(table), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("modo", "MoDoWeighting"), ("sdmgrad", "SDMGradWeighting")])
+def test_methods_of_several_batches_agree_with_torchjd(name, theirs):
+    rng = np.random.default_rng(3)
+    for k in SIZES:
+        for steps in pairs(k):
+            mine, peer = mtlbench.method(name), getattr(ag, theirs)()
+            for rows in steps:
+                product = torch.from_numpy(rows @ (rows + 0.1 * rng.standard_normal(rows.shape)).T)
+                torch.testing.assert_close(mine.weights(product), peer(product), rtol=1e-6, atol=1e-9)
+
+
+def aggregate(method, rows):
+    method.begin(len(rows), 1)
+    method.losses = torch.ones(len(rows), dtype=torch.float64)
+    return method.aggregate(torch.from_numpy(rows)).numpy()
+
+
+def test_methods_of_the_rows_agree_with_torchjd():
+    for seed, steps in enumerate(itertools.chain(*map(pairs, SIZES))):
+        dropping = mtlbench.method("graddrop").seed(seed)
+        weighing, peer = mtlbench.method("excess_mtl", eta=0.01, warmup=0, first="raw"), ag.ExcessMTL(0.01)
+        torch.manual_seed(seed)  # the same numbers as from a generator of this seed
+        for factor in (1, np.linspace(2, 0.5, len(steps[0]))[:, None]):
+            long = 100 * factor * steps[0]  # theirs adds 1e-7 to the first risks
+            size = 1e-6 * np.linalg.norm(long, axis=1).sum()
+            assert np.linalg.norm(aggregate(weighing, long) - peer(torch.from_numpy(long)).numpy()) <= size
+            assert np.linalg.norm(aggregate(dropping, long) - ag.GradDrop()(torch.from_numpy(long)).numpy()) <= size
+
+
+def test_weights_that_see_nothing_agree_with_torchjd():
+    for seed, (_, rows) in enumerate(problems()):
+        given = np.random.default_rng(seed).random(len(rows)) + 0.1
+        for method, theirs in (
+            (mtlbench.method("uniform"), ag.Sum()),
+            (mtlbench.method("scalarization", weights=tuple(given)), ag.Constant(torch.from_numpy(given))),
+            (mtlbench.method("rlw").seed(seed), ag.Random()),
+        ):
+            torch.manual_seed(seed)
+            expected = theirs(torch.from_numpy(rows)).numpy()
+            weights = method.weights(torch.ones(len(rows), dtype=torch.float64)).numpy()
+            assert weights @ rows == pytest.approx(expected, rel=1e-6, abs=1e-9)

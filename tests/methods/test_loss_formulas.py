@@ -126,7 +126,7 @@ def test_gls_weighs_each_loss_by_the_mean_over_k_times_the_loss():
 
 def test_gls_is_torchjds_geometric_mean_and_its_direction_has_no_scale():
     peer = pytest.importorskip("torchjd.scalarization").GeometricMean()
-    for values in random_losses(50, 4):
+    for values in random_losses(200, 4):
         ours = mtlbench.method("gls").weights(values)
         torch.testing.assert_close(ours, gradient(peer, values), rtol=1e-9, atol=0)
         scaled = mtlbench.method("gls").weights(values * losses(1, 100, 1, 1)) * losses(1, 100, 1, 1)
@@ -268,7 +268,7 @@ def test_stch_with_a_small_mu_follows_the_objective_that_has_gained_least():
 def test_plain_stch_is_torchjds():
     peer = pytest.importorskip("torchjd.scalarization").STCH(mu=0.1)
     method = mtlbench.method("stch", form="plain", mu=0.1)  # no epochs, so nobody has to say how long one is
-    for values in random_losses(50, 3):
+    for values in random_losses(200, 3):
         torch.testing.assert_close(method.weights(values), gradient(peer, values), rtol=1e-9, atol=1e-30)
         assert method.scalarize(values).item() == pytest.approx(peer(values).item())
 

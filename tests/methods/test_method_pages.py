@@ -73,6 +73,21 @@ def test_costs_are_those_of_the_kind() -> None:
     assert rows["single_task"] == ["a model for each objective", "1 for each model"]
 
 
+def test_every_page_of_a_method_that_needs_gradients_says_what_goes_with_it() -> None:
+    told = {name: dict(re.findall(r"^\| `?([^|`]*)`? \| (.*) \|$", PAGES[f"{name}.md"], re.M)) for name in NAMES}
+    words = ["granularity", "treated", "refresh=n", "wrt=representation"]
+    without = {name for name in NAMES if not {*words} & {*told[name]}}
+    losses = {name for name in NAMES if told[name]["needs"].startswith("losses")}
+    assert without == losses | {"single_task"}
+    assert all({*words} <= {*told[name]} for name in {*NAMES} - without)
+    refused = {name for name in {*NAMES} - without if told[name]["wrt=representation"].startswith("no: ")}
+    assert refused == {"gradnorm", "modo", "sdmgrad", "db_mtl", "excess_mtl", "moco"}
+    assert told["mgda"]["wrt=representation"].startswith("K passes through the heads and 1 through the encoder")
+    assert told["modo"]["refresh=n"] == "no: it takes gradients from several batches in a step"
+    assert told["gradvac"]["treated"].startswith("corrects the gradients of those that are named")
+    assert told["gradnorm"]["granularity"].startswith("makes no difference")
+
+
 def test_a_parameter_has_its_range_default_and_meaning() -> None:
     assert (
         "| `beta` | float in (0, 1] | `0.01` | 0.001 .. 0.5 (log) | how fast a target follows the similarity that is "

@@ -85,6 +85,7 @@ def test_the_norm_is_within_1e_6_of_the_optimum_and_the_certificate_holds(case, 
         assert found <= best * (1 + 1e-6) + 1e-12 * shortest  # the second where the optimum is zero
         gap = d @ d - rows @ d
         assert (gap <= 1e-7 * norms * (found + 1e-6 * shortest)).all()
+        assert mgda.is_shortest(rows @ rows.T, weights)
 
 
 def test_orthogonal_gradients_are_weighted_by_their_inverse_squared_norms():
@@ -125,6 +126,17 @@ def test_a_zero_gradient_takes_all_the_weight_and_several_share_it():
     assert min_norm_point(rows)[0].tolist() == [0, 0, 1, 0]
     rows[0] = 0
     assert min_norm_point(rows)[0].tolist() == [0.5, 0, 0.5, 0]
+
+
+def test_weights_of_another_vector_than_the_shortest_are_counted_as_unsolved(monkeypatch):
+    rows = torch.from_numpy(np.random.default_rng(1).standard_normal((3, 4, 9)) * [[1e-4], [1], [1], [1e5]])
+    method = mtlbench.method("mgda")
+    method.weights(rows @ rows.mT)
+    assert method.report() == {"unsolved": 0}
+    right = mgda.min_norm_weights
+    monkeypatch.setattr(mgda, "min_norm_weights", lambda table: right(table) @ (np.eye(4) * 0.999 + 0.00025))
+    method.weights(rows @ rows.mT)
+    assert method.report() == {"unsolved": 3}
 
 
 def test_the_direction_makes_no_objective_worse():
@@ -198,6 +210,17 @@ def test_normalised_weights_of_two_orthogonal_gradients_by_hand():
     # u1 / 1 and u2 / 3, orthogonal: weights proportional to 1 and 9.
     weights = mtlbench.method("mgda", normalize="loss+").weights(rows @ rows.T, losses)
     assert weights.tolist() == pytest.approx([0.1, 0.9], rel=1e-12)
+
+
+def test_weights_that_are_applied_to_normalised_gradients_give_the_shortest_vector_of_these():
+    # Orthogonal, of lengths 3 and 1/5 at losses 1 and 3: u1 and u2 / 3 have the weights .1 and .9, so .1 / 3 of the
+    # first gradient and .9 / (3 / 5) of the second. Unit gradients: .5 / 3 and .5 / .2.
+    rows = torch.tensor([[3.0, 0.0], [0.0, 0.2]], dtype=torch.float64)
+    losses = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    for normalize, expected in (("loss+", [0.1 / 3, 1.5]), ("l2", [1 / 6, 2.5]), ("none", None)):
+        found = mtlbench.method("mgda", normalize=normalize, applied="normalized").weights(rows @ rows.T, losses)
+        plain = mtlbench.method("mgda", normalize=normalize).weights(rows @ rows.T, losses)
+        assert found.tolist() == pytest.approx(plain.tolist() if expected is None else expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["loss", "loss+"])
