@@ -94,7 +94,7 @@ def _over_the_plane(landscape: Landscape, found: dict[str, list[Way]], about: li
         axes.grid(visible=False)
 
     about = [*about, "contours: sum of the losses"]
-    return _figure(found, lambda way: way.places, pareto, background, ("x1", "x2"), about)
+    return _figure(found, lambda way: way.places, ("Pareto set", pareto), background, ("x1", "x2"), about)
 
 
 @styled()
@@ -110,18 +110,20 @@ def _between_losses(landscape: Landscape, found: dict[str, list[Way]], about: li
         axes.set_xlim(low[0] - pad[0], high[0] + pad[0])
         axes.set_ylim(low[1] - pad[1], high[1] + pad[1])
 
-    return _figure(found, lambda way: way.losses, front, background, ("first loss", "second loss"), about)
+    of_losses = "first loss", "second loss"
+    return _figure(found, lambda way: way.losses, ("Pareto front", front), background, of_losses, about)
 
 
 def _figure(
     found: dict[str, list[Way]],
     line: Callable[[Way], Array],
-    pareto: Array,
+    best: tuple[str, Array],
     background: Callable[[Axes], None],
     names: tuple[str, str],
     about: list[str],
 ) -> Figure:
-    """A panel for each method."""
+    """A panel for each method; `best` is what the line along which neither loss can fall is called, and its corners."""
+    called, pareto = best
     figure, axes_of = panels(len(found), *((4.2, 4.0) if len(found) == 1 else (2.9, 2.9)))
     for axes, (label, ways) in zip(axes_of, found.items(), strict=True):
         background(axes)
@@ -134,7 +136,7 @@ def _figure(
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
         few_ticks(axes)
-    keys = [Key("Pareto set", PARETO), Key("start", START), Key("end", END), Key("early", FIRST), Key("late", LAST)]
+    keys = [Key(called, PARETO), Key("start", START), Key("end", END), Key("early", FIRST), Key("late", LAST)]
     return finished(figure, about, keys)
 
 

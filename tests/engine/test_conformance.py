@@ -171,6 +171,30 @@ class DecaysPartners(DecaysEverybody):
         return self.weight[self.present][:, self.present].diagonal().expand(gramian.shape[:-1])
 
 
+class KeepsByPlace(Summing):
+    """What it remembers belongs to a place in the step, and begins anew where there are more or fewer places."""
+
+    mean: Tensor | None = None
+
+    def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        if self.mean is None or len(self.mean) != len(losses):
+            self.mean = losses.clone()
+        self.mean = 0.9 * self.mean + 0.1 * losses
+        return (losses / self.mean).expand(gramian.shape[:-1])
+
+
+class KeepsThoseThatAreThere(Summing):
+    """The state of absent objectives is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(0))
+
+    def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        self.last = losses.clone()
+        return super().weigh(gramian, losses)
+
+
 class TreatsEverybody(Summing):
     def weigh_treated(self, gramian: Tensor, losses: Tensor, rows) -> Tensor:
         return 2 * self.weigh(gramian, losses)
@@ -274,7 +298,14 @@ DEFECTS = {
     "saved_state": [ForgetsItsState, ForgetsAnEpoch],
     "refresh": [ForgetsItsState, CountsKeptSteps],
     "representation": [RemembersColumns],
-    "absent": [IgnoresPresence, DecaysEverybody, DecaysPartners, TrainedTogether],
+    "absent": [
+        IgnoresPresence,
+        DecaysEverybody,
+        DecaysPartners,
+        TrainedTogether,
+        KeepsByPlace,
+        KeepsThoseThatAreThere,
+    ],
     "treated": [DecaysEverybody, TreatsEverybody],
     "float32": [Erratic],
     "bounded": [DividesByTheirSum],

@@ -34,6 +34,16 @@ def test_every_built_in_method_has_a_page_and_a_row() -> None:
     assert [name for name, _, year in rows if not year] == ["single_task", "twin"]
 
 
+def test_the_readme_has_a_row_for_each_method_with_its_cost() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Methods")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \| .* \|$", section, re.M))
+    assert {*rows} == {*NAMES}
+    for name, cost in rows.items():
+        told = re.search(r"^\| backward passes a step \| (\S+?),? ", PAGES[f"{name}.md"], re.M)
+        assert told is not None
+        assert re.split(r"\W", cost)[0] == told[1]
+
+
 def seen(page: str) -> str:
     """What a reader sees of Markdown, without white space."""
     rendered = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").render(page)

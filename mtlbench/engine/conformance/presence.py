@@ -72,7 +72,7 @@ def precision(make: Make) -> str:
 
 
 def absent(make: Make) -> str:
-    """Steps that lack some objectives, first of all and after many full ones."""
+    """Steps that lack some objectives, first of all and after many full ones; one that names them in another order."""
     method = make()
     size = _size(method)
     if not (some := _partial_steps(method, size)):
@@ -85,7 +85,31 @@ def absent(make: Make) -> str:
     before = flat(run.backward.method.state_dict())
     run.step(some[0])
     gone = [k for k in range(size) if k not in some[0]]
-    return _moved(before, flat(run.backward.method.state_dict()), size, gone, axes=size)
+    problem = _moved(before, flat(run.backward.method.state_dict()), size, gone, axes=size)
+    return problem or _named_in_another_order(make, size)
+
+
+def _named_in_another_order(make: Make, size: int) -> str:
+    """A step with the objectives from the last to the first, after full ones: each must meet its own state.
+
+    It says nothing of a method that draws, and of one to which the order matters.
+    """
+    one, other = (Regressions(size).start(make) for _ in range(2))
+    for run in (one, other):
+        _not_finite(run, [None] * BEFORE)
+    before = flat(one.backward.method.state_dict())
+    found = one.step(list(range(size))), other.step([*reversed(range(size))])
+    after = flat(one.backward.method.state_dict())
+    draws = any(not torch.equal(old, after[name]) for name, old in before.items() if name.endswith("generator"))
+    if draws or "order" in one.backward.method.exceptions:
+        return ""
+    a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in found)
+    if (off := float((a - b).norm() / a.norm())) <= 1e-6:
+        return ""
+    return (
+        f"a step that names the objectives from the last to the first gives gradients that differ by {off:.1e} of "
+        "their length: what it remembers of an objective is to be read and written at self.present"
+    )
 
 
 def treated(make: Make) -> str:
@@ -145,6 +169,8 @@ def _moved(before: dict[str, Tensor], after: dict[str, Tensor], size: int, of: S
     for name, old in before.items():
         new = after.get(name)
         if new is None or new.shape != old.shape:
+            if new is not None and size in old.shape:
+                return f"the state {name} has the shape {tuple(new.shape)} after a step without objectives {list(of)}"
             continue
         own = [axis for axis, length in enumerate(old.shape) if length == size][:axes]
         pairs = [(old.index_select(a, torch.tensor(of)), new.index_select(a, torch.tensor(of))) for a in own]
