@@ -40,7 +40,7 @@ def _tensors(batch: Any) -> list[torch.Tensor]:
         return [tensor for value in batch.values() for tensor in _tensors(value)]
     if isinstance(batch, list | tuple):
         return [tensor for value in batch for tensor in _tensors(value)]
-    raise UsageError(f"it holds a {type(batch).__name__}")
+    raise UsageError(f"it holds something of type {type(batch).__name__}")
 
 
 def _cut(batch: Any, first: int, stop: int) -> Any:

@@ -184,8 +184,8 @@ class Task(ABC):
             found, rows = rows_of(batch, part, parts)
         except UsageError as error:
             raise UsageError(
-                f"processes={parts} is not allowed: a batch of the task {self.name!r} cannot be divided, as {error} "
-                "(Task.divide)."
+                f"processes={parts} is not allowed: a batch of the task {self.name!r} cannot be divided, as {error}. "
+                "Train it on one process, or have the task say how its batches are divided (Task.divide)."
             ) from error
         return found, dict.fromkeys(self.present(batch), float(rows))
 

@@ -51,8 +51,8 @@ class Request:
     """Seconds of training a cell may take, over all its resumptions."""
     checkpoint_steps: int | None = None
     """Steps between checkpoints, besides the one at every evaluation."""
-    processes: int = 1
-    """On which each cell is trained."""
+    processes: int | None = None
+    """On which each cell is trained; None where no word says it: one, or those of torchrun."""
     predictions: Path | None = None
     """Where predictions on the test split go; None for none."""
     geometry: Recording | None = None

@@ -87,7 +87,9 @@ keys of the run
   checkpoint_steps=N  also save a checkpoint every N steps (always: at every
                       evaluation)
   processes=N         train each cell on N processes of this machine, one GPU
-                      each on cuda; each takes its share of every batch
+                      each on cuda; each takes its share of every batch; under
+                      torchrun its processes do, on one host or several, one
+                      cell after the other
   predictions=DIR     write what the model of the epoch that counts predicts on
                       the test split, for tasks that can (xtreme: in XTREME's
                       format for submissions; nyuv2: figures of some images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,13 +15,31 @@ from mtlbench.storage import path_of
 
 if TYPE_CHECKING:
     from mtlbench.running.events import Outcome
+    from mtlbench.running.torchrun import Leader
 
 _GOOD = ("finished", "skipped")
 _AGAIN = "the same command goes on from here"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train a grid of cells and print its leaderboard; 1 if a cell failed, 130 if stopped."""
+    """Train a grid of cells and print its leaderboard; 1 if a cell failed, 130 if stopped.
+
+    Under torchrun the first process does so, and the others train along.
+    """
+    if not os.environ.keys() >= {"RANK", "WORLD_SIZE"}:
+        return _run(options)
+    from mtlbench.running import torchrun
+
+    position = torchrun.position()
+    if position is None:
+        return _run(options)
+    if position.rank:
+        return torchrun.follow(position)
+    with torchrun.leading(position) as leader:
+        return _run(options, leader)
+
+
+def _run(options: argparse.Namespace, leader: Leader | None = None) -> int:
     from mtlbench.cli.preparation import preparation_told
     from mtlbench.cli.progress import Reporter
     from mtlbench.running.events import Stopped
@@ -38,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"Compared with {safe(names)}, which is trained too; against=none leaves it out.")
     with Reporter(console, request.total, options.quiet) as reporter, preparation_told(reporter, options.quiet):
         try:
-            outcomes = launch(request, reporter, options.retry)
+            outcomes = launch(request, reporter, options.retry, leader)
         except Stopped as stopped:
             done = sum(o.status in _GOOD for o in stopped.outcomes)
             lost = (

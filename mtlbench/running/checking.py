@@ -68,7 +68,6 @@ def check(
     """
     check_device(device)
     together = Team(size=processes)
-    together.require_devices(device)
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.setting_id, cell)

@@ -14,6 +14,18 @@ from mtlbench.cells.request import Request
 
 
 @dataclass(frozen=True)
+class Meeting:
+    """Where the processes of a cell meet: a store of torch.distributed."""
+
+    host: str
+    port: int
+    name: str
+    """Under which what they say stands there."""
+    one_host: bool
+    """Whether all of them are on one host."""
+
+
+@dataclass(frozen=True)
 class Job:
     """What a worker must know; paths are absolute, so that nothing depends on where it runs or goes to."""
 
@@ -32,6 +44,8 @@ class Job:
     """What is recorded of the gradients' geometry, in the cell's folder; None for nothing."""
     processes: int = 1
     """On which the cell is trained."""
+    meeting: Meeting | None = None
+    """Where they meet, if others than the first one have been started elsewhere, as by torchrun."""
 
     @classmethod
     def of(cls, cell: Cell, request: Request) -> Job:
@@ -48,7 +62,7 @@ class Job:
             checkpoint_steps=request.checkpoint_steps,
             predictions=cell.folder(request.predictions.absolute()) if request.predictions and not is_trial else None,
             geometry=None if is_trial else request.geometry,
-            processes=request.processes,
+            processes=request.processes or 1,
         )
 
     @property
@@ -72,14 +86,15 @@ class Job:
         paths = {"folder": str(self.folder), "plugins": [str(plugin) for plugin in self.plugins]}
         options = {key: str(value) if isinstance(value, Path) else value for key, value in self.options.items()}
         options["geometry"] = asdict(self.geometry) if self.geometry else None
-        return json.dumps({"cell": self.cell.to_data(), **paths, **options, "processes": self.processes})
+        together = {"processes": self.processes, "meeting": asdict(self.meeting) if self.meeting else None}
+        return json.dumps({"cell": self.cell.to_data(), **paths, **options, **together})
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """What `to_json` made, back again."""
         content = json.loads(text)
         root, predictions = content.pop("data_root"), content.pop("predictions")
-        geometry = content.pop("geometry")
+        geometry, meeting = content.pop("geometry"), content.pop("meeting", None)
         return cls(
             cell=Cell.from_data(content.pop("cell")),
             folder=Path(content.pop("folder")),
@@ -87,5 +102,6 @@ class Job:
             data_root=Path(root) if root else None,
             predictions=Path(predictions) if predictions else None,
             geometry=Recording(**geometry) if geometry else None,
+            meeting=Meeting(**meeting) if meeting else None,
             **content,
         )

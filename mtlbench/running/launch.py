@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtlbench.catalogue import data, registry
 from mtlbench.cells.cell import Cell
@@ -21,6 +22,9 @@ from mtlbench.running.job import Job
 from mtlbench.running.launchers import places
 from mtlbench.running.scheduling import Scheduler
 from mtlbench.storage import remove_leftovers, require_writable
+
+if TYPE_CHECKING:
+    from mtlbench.running.torchrun import Leader
 
 
 def run(words: str | Sequence[str]) -> Record:
@@ -43,7 +47,7 @@ def run(words: str | Sequence[str]) -> Record:
         raise UsageError(f"run() is for one cell and these words make {len(request.cells)}; use run_grid().")
     job = Job.of(request.cells[0], request)
     cell, folder = job.cell, job.folder
-    _check(request)
+    _check(request, job.processes)
     require_writable(folder)
     with _locked(folder) as mine:
         if not mine:
@@ -85,10 +89,18 @@ def run_grid(
     return launch(request, on_event, retry)
 
 
-def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None, retry: bool = False) -> list[Outcome]:
-    """Run the cells of a request; see `run_grid`."""
-    notices = _check(request)
-    with contextlib.closing(places.launcher(request)) as launcher:
+def launch(
+    request: Request,
+    on_event: Callable[[Event], None] = lambda _: None,
+    retry: bool = False,
+    leader: Leader | None = None,
+) -> list[Outcome]:
+    """Run the cells of a request, on the processes of torchrun where this is the first of them; see `run_grid`."""
+    here = request.processes or 1
+    if leader:
+        request, here = leader.spread(request), leader.position.local_size
+    notices = _check(request, here)
+    with contextlib.closing(places.launcher(request, leader)) as launcher:
         require_writable(request.results)
         if request.predictions:
             require_writable(request.predictions)
@@ -97,19 +109,24 @@ def launch(request: Request, on_event: Callable[[Event], None] = lambda _: None,
         return Scheduler(request, launcher, on_event, retry).run()
 
 
-def _check(request: Request) -> list[tuple[Cell, str]]:
-    """The notices of what would be trained; raises `UsageError` if it could not start. Nothing is written."""
+def _check(request: Request, here: int = 1) -> list[tuple[Cell, str]]:
+    """The notices of what would be trained; raises `UsageError` if it could not start. Nothing is written.
+
+    `here` is how many processes of a cell this machine has.
+    """
     from mtlbench.running.checking import check, check_device
+    from mtlbench.running.team import require_devices
 
     check_data(request)
     waiting = [cell for cell in request.cells if not _stands(cell.folder(request.results) / RECORD)]
     with contextlib.chdir(Path.cwd()):  # a task that is built may go elsewhere
         root = data.data_root(request.data_root)
-        here = request.devices if request.place.on == "local" else ("cpu",)
-        for device in here:
+        devices = request.devices if request.place.on == "local" else ("cpu",)
+        for device in devices:
             check_device(device)
+        require_devices(devices[0], here)
         predicts, recorded = request.predictions is not None, request.geometry
-        notices = check(waiting, here[0], root, predicts, recorded, request.processes)
+        notices = check(waiting, devices[0], root, predicts, recorded, request.processes or 1)
     finished = [cell for cell in request.cells if cell not in waiting]
     notices += [
         (cell, "finished before, without predictions, which are written while a cell trains: give another results=")

@@ -1,4 +1,8 @@
-"""One cell on several processes: each takes its share of every batch, the first one evaluates, saves and tells."""
+"""One cell on several processes: each takes its share of every batch, the first one evaluates, saves and tells.
+
+The first one starts the others, or they are started where torchrun has put them (`running.torchrun`); either way each
+is a process for this cell alone, so that whatever ends it ends this cell and no other.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ import sys
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +26,15 @@ from torch import distributed
 
 from mtlbench.catalogue import registry
 from mtlbench.errors import Diverged, UsageError
-from mtlbench.running.job import Job
+from mtlbench.running.board import TIMEOUT, Board, connected, of_group
+from mtlbench.running.job import Job, Meeting
 from mtlbench.running.team import Team, device_of
 
-TIMEOUT = timedelta(hours=2)
-"""How long ranks wait for each other: the first one evaluates and saves while the others wait."""
 PATIENCE_SECONDS = 10.0
-"""After a rank is gone the cell ends within so many seconds, by itself or not."""
+"""After a rank is known to be gone the cell ends within so many seconds, by itself or not."""
+SILENCE_SECONDS = 60.0
+"""A rank that another host has started is gone when nothing was heard of it for so long."""
+POLL_SECONDS = 0.25
 
 _BOOT = Path(__file__).parent / "launchers" / "boot.py"
 
@@ -60,10 +67,17 @@ def team(job: Job, on_lost: Lost = lambda status, reason: None) -> Iterator[Team
         return
     if distributed.is_initialized():
         raise UsageError("processes=N starts a process group of its own, and this process has one already.")
-    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-    others = [_Other(rank, job, store.port, on_lost) for rank in range(1, job.processes)]
+    store: distributed.Store
+    others: list[Watched]
+    if job.meeting is None:
+        store = own = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+        job = replace(job, meeting=Meeting("127.0.0.1", own.port, "cell", one_host=True))
+        others = [Other(rank, job, on_lost) for rank in range(1, job.processes)]
+    else:
+        store = connected(job.meeting)
+        others = [_Elsewhere(job, job.meeting, on_lost)]
     try:
-        yield joined(store, 0, job.processes, job.device)
+        yield joined(store, job, 0)
     except (Diverged, UsageError):
         raise
     except Exception as error:
@@ -76,13 +90,19 @@ def team(job: Job, on_lost: Lost = lambda status, reason: None) -> Iterator[Team
         _leave()
 
 
-def joined(store: distributed.Store, rank: int, size: int, device: str) -> Team:
-    """Join the `size` processes that meet at the store."""
-    if device == "cpu" and sys.platform == "linux":
+def joined(store: distributed.Store, job: Job, rank: int) -> Team:
+    """Join the processes of a job, which meet at the store."""
+    assert job.meeting is not None
+    if job.device == "cpu" and sys.platform == "linux" and job.meeting.one_host:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    backend = "gloo" if device == "cpu" else "nccl"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-    return Team(rank, size, distributed.group.WORLD)
+    distributed.init_process_group(
+        "gloo" if job.device == "cpu" else "nccl",
+        store=of_group(store, job.meeting.name),
+        rank=rank,
+        world_size=job.processes,
+        timeout=TIMEOUT,
+    )
+    return Team(rank, job.processes, distributed.group.WORLD)
 
 
 def _leave() -> None:
@@ -91,60 +111,145 @@ def _leave() -> None:
             distributed.destroy_process_group()
 
 
-class _Other:
-    """Another process of the cell, started and watched by the first one."""
+class Watched(ABC):
+    """Other processes of a cell, as one sees them that must know when they are gone."""
 
-    def __init__(self, rank: int, job: Job, port: int, on_lost: Lost) -> None:
-        self.rank = rank
-        self.lost: tuple[str, str] | None = None
-        self.over = False
+    lost: tuple[str, str] | None = None
+    """The status and the reason of a cell that has lost one of them."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End them, and expect their end."""
+
+    def suspected(self) -> tuple[str, str] | None:
+        """The same as `lost` where one of them seems to be gone, after something has failed."""
+        return self.lost
+
+
+class Other(Watched):
+    """Another process of the cell, started by this one.
+
+    Args:
+        rank: its own.
+        job: with the place where they meet.
+        on_lost: told that it is gone, `PATIENCE_SECONDS` later, unless it was killed by then.
+        place: among the processes of this host, which says on which GPU it trains; its rank by default.
+        log: an open file that it prints to; None for where this process does.
+        apart: whether signals that are meant for this process and its group must not reach it.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        job: Job,
+        on_lost: Lost = lambda status, reason: None,
+        place: int | None = None,
+        log: int | None = None,
+        apart: bool = False,
+    ) -> None:
+        self._rank = rank
+        self._over = False
+        self._apart = apart
         self._size = job.processes
         self._on_lost = on_lost
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_BOOT), "ranks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-P", str(_BOOT), "ranks"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": str(job.cell.protocol.threads)},
+            start_new_session=apart,
+            text=True,
         )
         assert self._process.stdin is not None
+        where = {"rank": rank, "place": rank if place is None else place}
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps({"rank": rank, "port": port}) + "\n" + job.to_json() + "\n")
+            self._process.stdin.write(json.dumps(where) + "\n" + job.to_json() + "\n")
             self._process.stdin.flush()  # stays open: when it closes, this process is gone
         threading.Thread(target=self._watch, daemon=True).start()
 
     def kill(self) -> None:
-        """End it, and expect its end."""
-        self.over = True
+        """See `Watched.kill`."""
+        self._over = True
+        if self._apart and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
 
     def _watch(self) -> None:
         assert self._process.stdout is not None
         told = self._process.stdout.readline()
         code = self._process.wait()
-        if self.over or (code == 0 and not told):
+        if self._over or (code == 0 and not told):
             return
         said = json.loads(told) if told else {"status": "error", "reason": _in_words(code)}
-        self.lost = said["status"], f"process {self.rank} of {self._size} is gone: {said['reason']}"
+        self.lost = said["status"], f"process {self._rank} of {self._size} is gone: {said['reason']}"
         time.sleep(PATIENCE_SECONDS)
-        if not self.over:
+        if not self._over:
             self._on_lost(*self.lost)
+
+
+class _Elsewhere(Watched):
+    """The other processes of a cell that others have started, by what those tell of them."""
+
+    def __init__(self, job: Job, meeting: Meeting, on_lost: Lost) -> None:
+        self._size = job.processes
+        self._on_lost = on_lost
+        self._board = Board.at(meeting)
+        self._over = threading.Event()
+        self._heard = dict.fromkeys(range(1, job.processes), (0, time.monotonic()))
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def kill(self) -> None:
+        """See `Watched.kill`; who has started them ends them."""
+        self._over.set()
+
+    def suspected(self) -> tuple[str, str] | None:
+        """See `Watched.suspected`; who still lives is heard every `POLL_SECONDS`."""
+        return self.lost or self._silent(PATIENCE_SECONDS / 4)
+
+    def _watch(self) -> None:
+        with contextlib.suppress(distributed.DistError):  # whoever keeps the store is gone, and so is this run
+            while not self._over.wait(POLL_SECONDS) and not self.lost:
+                self._listen()
+        if self.lost and not self._over.wait(PATIENCE_SECONDS):
+            self._on_lost(*self.lost)
+
+    def _listen(self) -> None:
+        for rank, (count, _) in self._heard.items():
+            if (found := self._board.count(f"beat {rank}")) > count:
+                self._heard[rank] = found, time.monotonic()
+            if said := self._board.told(f"lost {rank}"):
+                self.lost = str(said["status"]), str(said["reason"])
+                return
+        self.lost = self._silent(SILENCE_SECONDS)
+
+    def _silent(self, seconds: float) -> tuple[str, str] | None:
+        for rank, (_, since) in self._heard.items():
+            if (silence := time.monotonic() - since) > seconds:
+                told = f"process {rank} of {self._size} is gone: nothing was heard of it for {silence:.0f} s"
+                return "error", told
+        return None
 
 
 def _in_words(code: int) -> str:
     return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with code {code}"
 
 
-def _first_lost(others: Sequence[_Other]) -> tuple[str, str] | None:
+def _first_lost(others: Sequence[Watched]) -> tuple[str, str] | None:
     """How the first of them ended, which may be known a little after the others notice."""
     deadline = time.monotonic() + PATIENCE_SECONDS / 2
     while time.monotonic() < deadline:
         if lost := next((other.lost for other in others if other.lost), None):
             return lost
         time.sleep(0.05)
-    return None
+    return next(filter(None, (other.suspected() for other in others)), None)
 
 
 def main(words: Sequence[str] = ()) -> None:
     """The process of a rank: takes its place and its job from standard input, and trains along."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first one saves a checkpoint, and ends the others
-    place, job = json.loads(sys.stdin.readline()), Job.from_json(sys.stdin.readline())
+    where, job = json.loads(sys.stdin.readline()), Job.from_json(sys.stdin.readline())
     reports = os.dup(1)
     os.dup2(2, 1)
     threading.Thread(target=_die_with_first, daemon=True).start()
@@ -152,8 +257,8 @@ def main(words: Sequence[str] = ()) -> None:
     try:
         for plugin in job.plugins:
             registry.load_plugin(plugin)
-        store = distributed.TCPStore("127.0.0.1", place["port"], is_master=False, timeout=TIMEOUT)
-        _train(job, joined(store, place["rank"], job.processes, job.device), place["rank"])
+        assert job.meeting is not None
+        _train(job, joined(connected(job.meeting), job, where["rank"]), where["place"])
     except Diverged:  # on all of them
         pass
     except Exception as error:

@@ -121,7 +121,7 @@ class Scheduler:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 job = Job.of(cell, self.request)
-                if is_locked(folder) and not self.launcher.holds(job):
+                if self._is_elsewhere(job):
                     self._wait_for(cell)
                     continue
                 resumes = (folder / CHECKPOINT).exists()
@@ -210,10 +210,13 @@ class Scheduler:
             self.elsewhere[cell.id] = cell
             self._tell(Waiting(cell))
 
+    def _is_elsewhere(self, job: Job) -> bool:
+        return (is_locked(job.folder) and not self.launcher.holds(job)) or self.launcher.promised(job)
+
     def _look_elsewhere(self) -> None:
         """Take over, or note as done, what another runner has let go of."""
         for cell in list(self.elsewhere.values()):
-            if not is_locked(cell.folder(self.request.results)):
+            if not self._is_elsewhere(Job.of(cell, self.request)):
                 del self.elsewhere[cell.id]
                 if not self._is_done(cell):
                     self.waiting.append(cell)

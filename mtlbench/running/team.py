@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mtlbench.catalogue.task import Task
+from mtlbench.engine.agreeing import digest
 from mtlbench.engine.collectives import Collectives
 from mtlbench.engine.kinds import Method
 from mtlbench.engine.ranks import require_apart
@@ -62,11 +63,6 @@ class Team:
                     "ones. Train models with batch normalisation on one process."
                 )
 
-    def require_devices(self, device: str) -> None:
-        """Raise `UsageError` if this host has not a GPU for each process."""
-        if self.size > 1 and device == "cuda" and (there := torch.cuda.device_count()) < self.size:
-            raise UsageError(f"processes={self.size} on device=cuda needs as many GPUs, and this machine has {there}.")
-
     def first_first(self, action: Callable[[], T], device: torch.device) -> T:
         """Do something that the first process has done when the others do it."""
         if not self.leads:
@@ -76,18 +72,29 @@ class Team:
             self.require_alike(0, device)
         return found
 
-    def require_alike(self, step: int, device: torch.device) -> None:
-        """Wait for all processes; raise `UsageError` on all unless they go on from the same step."""
+    def require_alike(self, step: int, device: torch.device, data: str = "") -> None:
+        """Wait for all processes; raise `UsageError` on all unless they go on from the same step with the same data."""
         if self.size == 1:
             return
-        steps = Collectives(self.group, device).gathered([step]).flatten().tolist()
+        steps, seen = Collectives(self.group, device).gathered([step, digest(data)]).T.tolist()
         if len(set(steps)) > 1:
             raise UsageError(
                 f"the processes of the cell go on from steps {steps}: they must all see the same results folder."
             )
+        if strange := [str(rank) for rank, one in enumerate(seen) if one != seen[0]]:
+            raise UsageError(
+                f"the data of process {', '.join(strange)} are not those of the first one: all must see the same data "
+                "root, or equal copies of it."
+            )
 
 
 ALONE = Team()
+
+
+def require_devices(device: str, processes: int) -> None:
+    """Raise `UsageError` if this host has not a GPU for each of so many processes of a cell."""
+    if processes > 1 and device == "cuda" and (there := torch.cuda.device_count()) < processes:
+        raise UsageError(f"{processes} processes on device=cuda need as many GPUs, and this machine has {there}.")
 
 
 def device_of(device: str, place: int, together: Team) -> str:

@@ -169,7 +169,7 @@ class _Run:
             torch.cuda.reset_peak_memory_stats(device)
         self.checkpoint = Checkpoint(folder / CHECKPOINT, cell.id, self.precision, self.task.data_digest)
         self.log = together.first_first(lambda: self._resumed(warn), device)
-        together.require_alike(self.log.step, device)
+        together.require_alike(self.log.step, device, self.task.data_digest)
         self.costs = Costs(self.log, device)
         self.predictions: Predictions | None = None
         self.recorder: Recorder | None = None

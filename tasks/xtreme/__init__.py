@@ -111,6 +111,12 @@ class XTREME(Task):
         self._factors = None if shares is None else len(shares) * shares
         return np.ones(len(self.objectives)) if self._factors is None else self._factors
 
+    def divide(self, batch: Step, part: int, parts: int) -> tuple[Step, dict[int, float]]:
+        """Rows are shared out in turn, as batches are sorted by length; losses are means over words, or over rows."""
+        shares = {k: own.share(part, parts) for k, own in batch.items()}
+        found = type(batch)({k: share for k, (share, _) in shares.items()})
+        return found, {k: float(amount) for k, (_, amount) in shares.items()}
+
     def present(self, batch: Step) -> Sequence[int]:
         """The languages that are trained on."""
         return list(batch)

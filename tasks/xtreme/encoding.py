@@ -64,6 +64,32 @@ class Batch(NamedTuple):
     kinds: Tensor | None = None
     """(N, T) token types, where a row holds two texts and the encoder has types for them."""
 
+    def share(self, part: int, parts: int) -> tuple[Batch, int]:
+        """The rows that one of several processes takes, and how many labels they have, which a loss is the mean of."""
+        kept, places = shared_places(self.ids, self.places, part, parts)
+        ids, mask = self.ids[part::parts], self.mask[part::parts]
+        kinds = None if self.kinds is None else self.kinds[part::parts]
+        return Batch(ids, mask, places, self.labels[kept], kinds), len(places)
+
+
+def shared_places(ids: Tensor, places: Tensor, part: int, parts: int) -> tuple[Tensor, Tensor]:
+    """Of the places of a batch those in its rows `part`, `part + parts`, ..., and where they are among these rows.
+
+    Rows are shared out in turn, since those of a batch are sorted by length.
+
+    Args:
+        ids: (N, T).
+        places: (n,) counted over the rows.
+        part: from 0.
+        parts: that together are the batch.
+
+    Returns:
+        (n,) bool which, and the places counted over the rows that are taken.
+    """
+    rows, columns = places // ids.shape[1], places % ids.shape[1]
+    kept = rows % parts == part
+    return kept, (rows // parts * ids.shape[1] + columns)[kept]
+
 
 class Vocabulary:
     """Words to subwords, each distinct word cut once."""

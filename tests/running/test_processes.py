@@ -91,7 +91,10 @@ def test_a_rank_that_is_killed_ends_the_cell_with_the_reason_and_another_number_
     ("words", "said"),
     [
         ("method=db_mtl task=tiny", "processes=2 is not allowed: db_mtl computes with whole rows"),
-        ("method=uniform task=toy", "a batch of the task 'toy' cannot be divided, as it holds a int"),
+        (
+            "method=uniform task=toy",
+            "a batch of the task 'toy' cannot be divided, as it holds something of type int. Train",
+        ),
         ("method=uniform task=tiny device=cuda:0", "device=cuda:0 is not allowed with processes=N"),
         ("method=uniform task=tiny processes=0", "processes"),
     ],

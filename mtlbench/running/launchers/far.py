@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
-from mtlbench.record.sent import REPORTS, Sent, forget
+from mtlbench.record.sent import REPORTS, Sent, forget, read_sent
 from mtlbench.running.job import Job
 from mtlbench.running.launchers.launcher import Gone, Worker
 from mtlbench.running.reports import Begun, Busy, Ceased, End, Progress, Queued, Report, line_from_json
@@ -78,8 +78,14 @@ class Far(Worker):
         """Tell that it is gone, and remove what says where it was sent to."""
         if not self.ended:
             self.ended = True
-            forget(self.job.folder)
+            if not self.is_taken():
+                forget(self.job.folder)
             self._tell(gone)
+
+    def is_taken(self) -> bool:
+        """Whether another run has sent the cell since."""
+        sent = read_sent(self.job.folder)
+        return sent is not None and (sent.name, sent.index) != (self.name, self.index)
 
     def _take(self, text: bytes) -> Report | None:
         """Note what a line says of the worker; the report that is to be passed on."""

@@ -70,6 +70,10 @@ class Launcher(ABC):
         """Whether a worker of an earlier run has the job, so that a lock of its folder is that worker's."""
         return False
 
+    def promised(self, job: Job) -> bool:
+        """Whether another run, which is still there, has sent the job and waits for its turn."""
+        return False
+
     def close(self) -> None:
         """The run is over."""
         return

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtlbench.cells.placing import RayWords
 from mtlbench.errors import UsageError
+from mtlbench.locks import is_locked, locked
+from mtlbench.record.sent import read_sent
 from mtlbench.running.job import Job
 from mtlbench.running.launchers import boot
 from mtlbench.running.launchers.arrays import new_name
 from mtlbench.running.launchers.far import Far
 from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
 from mtlbench.running.log import LOG
-from mtlbench.running.reports import Report
+from mtlbench.running.reports import Busy, Report
+
+FOLDER = ".ray"
+"""Below the results: a folder for each run that has sent cells and is still there, which it holds the lock of."""
 
 _READ_SECONDS = 0.5
 _CONNECT_SECONDS = 20.0
@@ -29,6 +36,7 @@ class Ray(Launcher):
 
     Args:
         words: which one, and what a cell takes of it.
+        results: the folder that all nodes see under this name.
 
     Raises:
         UsageError: Ray is missing or cannot be reached.
@@ -36,8 +44,9 @@ class Ray(Launcher):
 
     queues = True
 
-    def __init__(self, words: RayWords) -> None:
+    def __init__(self, words: RayWords, results: Path) -> None:
         self._ray = _ray()
+        self._runs = results.absolute() / FOLDER
         self._words = words
         self._started = _connected(self._ray, words.address)
         self._name = new_name()
@@ -46,11 +55,13 @@ class Ray(Launcher):
         self._sent = 0
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._open = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def start(self, job: Job, tell: Callable[[Report | Gone], None]) -> Worker:
         """See `Launcher.start`."""
+        self._show()
         worker = _RayTask(job, tell, self._ray, self._submit)
         worker.note("ray", self._name, self._sent)
         self._sent += 1
@@ -59,12 +70,27 @@ class Ray(Launcher):
             self._followed.append(worker)
         return worker
 
+    def promised(self, job: Job) -> bool:
+        """See `Launcher.promised`; of two that send a cell at once, the first one learns it from its agent."""
+        sent = read_sent(job.folder)
+        return sent is not None and sent.on == "ray" and sent.name != self._name and is_locked(self._runs / sent.name)
+
     def close(self) -> None:
         """See `Launcher.close`."""
         self._over.set()
         self._thread.join()
+        self._open.close()
         if self._started:
             self._ray.shutdown()
+
+    def _show(self) -> None:
+        """Let other runs see that this one is there, for as long as it is; raises `OSError`."""
+        folder = self._runs / self._name
+        if folder.exists():
+            return
+        folder.mkdir(parents=True)
+        self._open.callback(shutil.rmtree, folder, ignore_errors=True)
+        self._open.enter_context(locked(folder))
 
     def _submit(self, worker: _RayTask) -> Any:
         job, words = worker.job, self._words
@@ -136,6 +162,9 @@ class _RayTask(Far):
             return self.end(Gone("oom", f"Ray ended its worker for want of memory: {_first_line(error)}"))
         except errors.RayError as error:
             return self._again(tries, f"its worker was lost: {_first_line(error)}")
+        if self.is_taken():
+            self._tell(Busy())
+            return self.end(Gone("error", "another run has sent it to Ray since"))
         if self.ceased is not None and self.ceased.status == "error":
             return self.end(Gone("error", self.ceased.reason))
         if code == os.EX_TEMPFAIL:

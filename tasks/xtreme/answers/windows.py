@@ -18,6 +18,7 @@ from torch import Tensor
 from mtlbench.errors import UsageError
 
 from ..encoders import Encoder, quiet
+from ..encoding import shared_places
 from .questions import Answer, Question
 
 CHUNK = 1000
@@ -76,6 +77,13 @@ class Batch(NamedTuple):
     kinds: Tensor | None
     starts: Tensor
     ends: Tensor
+
+    def share(self, part: int, parts: int) -> tuple[Batch, int]:
+        """The rows that one of several processes takes, and how many, which a loss is the mean of."""
+        _, places = shared_places(self.ids, self.places, part, parts)
+        ids, mask, starts, ends = (rows[part::parts] for rows in (self.ids, self.mask, self.starts, self.ends))
+        kinds = None if self.kinds is None else self.kinds[part::parts]
+        return Batch(ids, mask, places, kinds, starts, ends), len(ids)
 
 
 class Cutter:
