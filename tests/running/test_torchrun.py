@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -240,7 +241,7 @@ def test_a_host_that_does_not_see_the_results_says_so_and_the_cell_ends(
 def test_a_process_of_which_nothing_is_heard_ends_the_cell_and_one_that_is_heard_does_not(
     job: Job, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(ranks, "SILENCE_SECONDS", 1.5)
     monkeypatch.setattr(ranks, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(ranks, "POLL_SECONDS", 0.02)
     ended = threading.Event()
@@ -252,7 +253,26 @@ def test_a_process_of_which_nothing_is_heard_ends_the_cell_and_one_that_is_heard
         assert not ended.wait(0.1)
     assert ended.wait(30)
     watched.kill()
-    assert lost == [("error", "process 1 of 2 is gone: nothing was heard of it for 1 s")]
+    ((status, reason),) = lost
+    assert status == "error"
+    assert re.fullmatch(r"process 1 of 2 is gone: nothing was heard of it for \d+ s", reason)
+
+
+def test_when_a_step_fails_who_is_not_heard_any_more_is_named(
+    job: Job, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "PATIENCE_SECONDS", 6.0)
+    monkeypatch.setattr(ranks, "POLL_SECONDS", 0.02)
+    watched, board = ranks._Elsewhere(job, meeting, lambda *_: None), Board.at(meeting)
+    for _ in range(10):
+        board.count("beat 1", 1)
+        time.sleep(0.1)
+    assert watched.suspected() is None
+    time.sleep(2.0)
+    status, reason = watched.suspected() or ("", "")
+    assert status == "error"
+    assert re.fullmatch(r"process 1 of 2 is gone: nothing was heard of it for \d+ s", reason)
+    watched.kill()
 
 
 def test_processes_with_other_data_do_not_train_together(monkeypatch: pytest.MonkeyPatch) -> None:
