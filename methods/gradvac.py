@@ -18,7 +18,8 @@ without bound as t approaches 1 (duplicated objectives, one-element groups). So 
 and |g'_i| grows to at most 100 |g_i|: the update is at most `100 sum_i |g_i|` long. A visit where either gradient is
 zero (or |g'_i| fell below 1e-6 |g_i|, where its direction is rounding error) changes neither gradient nor target.
 
-Source: Wang et al., Algorithm 1 (Appendix E).
+Source: Wang et al., Algorithm 1 (Appendix E), by way of TorchJD's and LibMTL's code, which agree on it; beta = 0.01 is
+what two other ports call the paper's.
 """
 
 from __future__ import annotations

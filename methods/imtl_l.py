@@ -6,7 +6,7 @@ The model and one log scale `s_k` for each objective are trained together on::
 
 so that the weight of loss k is `exp(s_k)`, heads included. At a standstill `exp(s_k) L_k = 1`: all scaled losses are
 1. This is twice the objective of `uw` with s of the other sign, so that the two differ in how fast s moves in relation
-to the model, by a factor of 2 under SGD; s begins at 0.
+to the model, by a factor of 2 under SGD, and hardly under Adam; s begins at 0.
 
 What trains s: the run's own optimiser, by the gradient `exp(s_k) L_k - 1`, with its weight decay and within the norm
 that gradients are clipped to; `method.lr` is another learning rate for it, under the same optimiser and schedule. s of

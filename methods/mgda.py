@@ -70,14 +70,17 @@ class MGDA(mtlbench.GramianWeighting):
         self.normalize = normalize
         self.applied = applied
         if normalize != "none":
-            unlike = "weights are sought for other lengths than they are applied to"
-            own = "normalised gradients have a length of their own"
-            self.exceptions = {
-                **self.exceptions,
-                **({"descent": unlike} if applied == "original" else {"common_scale": own}),
-            }
+            self.exceptions = self._exceptions_of_normalising()
         self._told = False
         self.register_buffer("unsolved", torch.zeros((), dtype=torch.int64))
+
+    def _exceptions_of_normalising(self) -> dict[str, str]:
+        if self.applied == "original":
+            return {**self.exceptions, "descent": "weights are sought for other lengths than they are applied to"}
+        declared = {**self.exceptions, "common_scale": "normalised gradients have a length of their own"}
+        if self.normalize in ("l2", "loss"):
+            del declared["single_scale"]  # what a loss is multiplied by is divided out
+        return declared
 
     def report(self) -> dict[str, float]:
         """How many times a group had no proven solution."""

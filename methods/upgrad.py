@@ -13,7 +13,7 @@ proven solution keeps the best weights found, and is counted (`unsolved` in the 
 TorchJD adds 1e-4 of the trace to the diagonal of the Gramian first, which changes the update in the fourth digit;
 LibMTL projects with a general solver.
 
-Source: Quinton and Rey.
+Source: Quinton and Rey, in the form of TorchJD.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ def test_every_built_in_method_does_what_it_promises_and_declares_what_it_does_n
     [
         ("pcgrad", {"shuffle": False}, "order"),
         ("mgda", {"normalize": "l2"}, "descent"),
+        ("mgda", {"normalize": "l2", "applied": "normalized"}, "common_scale"),
         ("gradnorm", {"layer": "all"}, "groups"),
         ("stch", {"form": "plain"}, "single_scale"),
         ("scalarization", {"weights": [1.0, 2.0, 0.5]}, "plain_sum"),
