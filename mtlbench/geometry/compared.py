@@ -73,19 +73,19 @@ def _section(task: str, objectives: Sequence[str], found: Sequence[Variant]) -> 
         rows.append((label, len(one.shown.runs), values))
     which = f"{objectives[0]} and {len(objectives) - 1} others"
     title = f"Variants of {task} at equal loss, {which}"
-    notes = [
-        f"Every seed where its mean probe loss is first {loss:.3f}, the lowest that all reach, on the line between two "
-        "snapshots; intervals are over seeds. Losses are of subwords, and mean the same as far as the variants cut "
-        "their text alike.",
-    ]
     return Section(
         slug=slugged(title),
         title=title,
-        facts={"objectives": ", ".join(objectives), "probe loss": f"{loss:.3f}"},
+        facts={
+            "objectives": ", ".join(objectives),
+            "read at": f"a mean probe loss of {loss:.3f}, the lowest that every seed reaches, where it is first "
+            "reached, on the line between two snapshots; intervals are over seeds",
+            "mind": "losses are of subwords, and mean the same as far as the variants cut their text alike",
+        },
         missing=(),
         settings=(),
         parts=(),
-        summary=tabulated.table("summary", f"At equal loss, {loss:.3f}", columns.values(), rows, "variant", notes),
+        summary=tabulated.table("summary", f"At equal loss, {loss:.3f}", columns.values(), rows, "variant"),
     )
 
 
