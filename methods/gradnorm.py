@@ -10,11 +10,18 @@ before the update, as the weights start at 1. L_i(0) is the loss of the first st
 
 Conventions of this suite where published implementations differ: alpha is that of LibMTL, where the code of Aligned-MTL
 has 2, and lr is this suite's; the step on w is plain gradient descent, and the objective above is divided by Gbar, so
-that w does not depend on the scale of the gradients; weights stay at least 1e-3, or 1e-6 with a step in log w; an
+that w does not depend on the scale of the gradients; weights stay at least 1e-3, or 1e-6 with a step in log w or p; an
 objective within a relative 1e-9 of its wanted norm counts as there, with slope 0. The last shared layer is that of the
 last matrix in execution that every objective reaches, with what runs after it. In a step without some objectives, w is
-renormalised over the present ones, to the sum that they had. LibMTL takes norms over all shared parameters
-(`layer=all`), has the weights K softmax(p), and the mean losses of a first epoch as L(0).
+renormalised over the present ones, to the sum that they had.
+
+LibMTL differs in three ways, each a parameter here: norms are over all shared parameters (`layer=all`); the weights are
+`w = K softmax(p)` with p = 1 at first, and the gradient step is one in p (`step=softmax`); a first epoch is a plain
+sum, and L_i(0) is the mean of its losses (`warmup=1`). Its p is trained by the optimiser of the model, which is not
+offered, since a method on the Gramian has no parameters that the run trains: the step on p is plain gradient descent
+too. An epoch is the task's, whose length the runner tells (`steps_per_epoch`); in a loop of your own set it. A step is
+a call. While it warms up weights are 1 and rest; L_i(0) of an objective that these epochs never held is its first loss
+afterwards. Protocols of at most `warmup` epochs are a plain sum.
 
 Cost: of losses that share a graph, K passes down to W and one over the weighted sum; of losses with a graph each, K.
 
@@ -42,7 +49,7 @@ from torch import Tensor
 import mtlbench
 from mtlbench.engine.kinds import Heads
 
-SMALLEST_WEIGHT = {"published": 1e-3, "log": 1e-6}
+SMALLEST_WEIGHT = {"published": 1e-3, "log": 1e-6, "softmax": 1e-6}
 TIE = 1e-9  # a difference that is rounding error has no sign
 
 
@@ -55,8 +62,9 @@ class GradNorm(mtlbench.GramianWeighting):
         lr: step size of the weights.
         layer: where gradient norms are taken: at the last shared layer (`last`), over all shared parameters (`all`),
             or at a layer by its name, such as `encoder.fc`.
-        step: gradient descent on the weights (`published`), or on their logarithms (`log`), which also balances
-            norms that differ by more than some 20 to 1.
+        step: gradient descent on the weights (`published`), on their logarithms (`log`), which also balances
+            norms that differ by more than some 20 to 1, or on what the weights are the softmax of (`softmax`).
+        warmup: epochs of a plain sum, whose mean losses are L(0); with 0 the loss of an objective's first step is.
     """
 
     exceptions: Mapping[str, str] = {
@@ -65,33 +73,45 @@ class GradNorm(mtlbench.GramianWeighting):
         "descent": "it sees lengths of gradients, and no conflicts",
     }
     heads: ClassVar[Heads] = "weighted"
-    added_later: ClassVar[tuple[str, ...]] = ("step",)
+    added_later: ClassVar[tuple[str, ...]] = ("step", "warmup")
 
     weight: Tensor
     """(K,) float64: the weights that the next step uses."""
     initial_loss: Tensor
-    """(K,) float64: each objective's first loss; NaN until it has been present."""
+    """(K,) float64: L(0), so far while it warms up; NaN until the objective has been present."""
+    warmed: Tensor
+    """() int64: steps so far, up to the last that warms up; with `warmup` only, as what follows."""
+    counts: Tensor
+    """(K,) int64: how many losses `initial_loss` is the mean of."""
 
     def __init__(
         self,
         alpha: Annotated[float, Ge(0), mtlbench.Range(low=0.1, high=3.0)] = 1.5,
         lr: Annotated[float, Gt(0), mtlbench.Range(low=2.5e-3, high=0.25, scale="log")] = 0.025,
         layer: str = "last",
-        step: Literal["published", "log"] = "published",
+        step: Literal["published", "log", "softmax"] = "published",
+        warmup: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
         self.alpha = alpha
         self.lr = lr
         self.step = step
+        self.warmup = warmup
         self.scope = "shared" if layer == "all" else "last_layer"
         self.layer_name = None if layer in ("last", "all") else layer
         if layer == "all":
             self.exceptions = {**self.exceptions, "groups": "lengths are those over all groups"}
         self.register_buffer("weight", torch.empty(0, dtype=torch.float64))
         self.register_buffer("initial_loss", torch.empty(0, dtype=torch.float64))
+        if warmup:
+            self.register_buffer("warmed", torch.zeros((), dtype=torch.int64))
+            self.register_buffer("counts", torch.empty(0, dtype=torch.int64))
 
     def start(self) -> None:
         """Weights of one, no losses yet."""
+        if self.warmup:
+            self.warmed = torch.zeros((), dtype=torch.int64)
+            self.counts = torch.zeros(self.objectives, dtype=torch.int64)
         self.weight = torch.ones(self.objectives, dtype=torch.float64)
         self.initial_loss = torch.full((self.objectives,), torch.nan, dtype=torch.float64)
 
@@ -102,14 +122,20 @@ class GradNorm(mtlbench.GramianWeighting):
     def weigh(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """The weights of this step; those of the next are learnt from its norms and losses."""
         present = self.present
+        warming = self._warming()
         first = self.initial_loss[present]
         first = torch.where(first.isnan(), losses, first)
         if bool((first <= 0).any()) or bool((losses < 0).any()):
             raise mtlbench.UsageError(
                 f"gradnorm: needs positive losses, to measure training rates; got {losses.tolist()}."
             )
+        if warming:
+            self.counts[present] += 1
+            first = first + (losses - first) / self.counts[present]
         self.initial_loss[present] = first
         weight = self.weight[present]
+        if warming:
+            return weight.expand(len(gramian), -1)
         norms = gramian.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0).sqrt()
         weighted = weight * norms
         mean = weighted.mean()
@@ -121,10 +147,20 @@ class GradNorm(mtlbench.GramianWeighting):
             self.weight[present] = self._moved(weight, slope)
         return weight.expand(len(gramian), -1)
 
+    def _warming(self) -> bool:
+        """Whether this step is one of those that warm up."""
+        if self.warmup == 0 or int(self.warmed) >= self.steps_in(self.warmup):
+            return False
+        self.warmed += 1
+        return True
+
     def _moved(self, weight: Tensor, slope: Tensor) -> Tensor:
         """(m,): the weights after a step, with the sum that they had."""
         smallest, total = SMALLEST_WEIGHT[self.step], weight.sum()
-        if self.step == "log":
+        if self.step == "softmax":
+            # p is log w up to a constant, which its gradient w (slope - the weighted mean of slopes) leaves alone.
+            moved = (weight.log() - self.lr * weight * (slope - weight @ slope / total)).softmax(0)
+        elif self.step == "log":
             moved = (weight.log() - self.lr * weight * slope).softmax(0)
         else:
             moved = (weight - self.lr * slope).clamp(min=smallest)

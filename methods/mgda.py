@@ -21,7 +21,6 @@ least squares.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -35,6 +34,7 @@ import mtlbench
 from mtlbench.engine.kinds import Heads
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 GAP, SHORT = 1e-7, 1e-6
 """Up to which relative gap a vector is the shortest; what is added to its length, in units of the shortest gradient."""
@@ -94,7 +94,7 @@ class MGDA(mtlbench.GramianWeighting):
                 f"got {losses.tolist()}."
             )
         self._tell_untrained(gramian.numpy())
-        return torch.from_numpy(np.stack([self._weigh_group(g, losses.numpy()) for g in gramian.numpy()]))
+        return torch.from_numpy(self._found(gramian.numpy(), losses.numpy()))
 
     def _tell_untrained(self, gramian: Array) -> None:
         """Warn, once, of a group in which one objective has no gradient while it has one in others."""
@@ -111,21 +111,22 @@ class MGDA(mtlbench.GramianWeighting):
                 stacklevel=2,
             )
 
-    def _weigh_group(self, gramian: Array, losses: Array) -> Array:
-        norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
+    def _found(self, gramian: Array, losses: Array) -> Array:
+        """(G, m): the weights that are applied."""
+        norms = _lengths(gramian)
         divisor = np.ones_like(norms)
         if self.normalize in ("l2", "loss+"):
             divisor = np.where(norms > 0, norms, 1.0)
         if self.normalize in ("loss", "loss+"):
             divisor = divisor * losses
-        table = gramian / divisor[:, None] / divisor
+        table = gramian / divisor[:, :, None] / divisor[:, None, :]
         weights = min_norm_weights(table)
-        self.unsolved.add_(not is_shortest(table, weights))
+        self.unsolved.add_(int(np.count_nonzero(~is_shortest(table, weights))))
         return weights if self.applied == "original" else weights / divisor
 
 
 def min_norm_weights(gramian: Array) -> Array:
-    """The weights of the min-norm point of the convex hull of K vectors, from their Gramian.
+    """The weights of the min-norm point of the convex hull of K vectors, in each of G groups, from their Gramians.
 
     With unit vectors u_k, lengths n_k and c_k = min(n) / n_k, the point is that of the minimiser z >= 0 of
     `z' (U U' + c c') z / 2 - c' z`, with weights proportional to c z: for z of a given direction the best length
@@ -133,79 +134,120 @@ def min_norm_weights(gramian: Array) -> Array:
     different length do no harm.
 
     Args:
-        gramian: (K, K) positive semidefinite.
+        gramian: (G, K, K) positive semidefinite.
 
     Returns:
-        (K,) non-negative weights that sum to 1.
+        (G, K) non-negative weights that sum to 1 in each group; to the bit those of the group alone.
     """
-    norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
+    norms = _lengths(gramian)
     zero = norms == 0
-    if zero.any():
-        return zero / zero.sum()
-    cosines = gramian / norms[:, None] / norms
-    c = norms.min() / norms
-    z = _nonnegative_minimiser(cosines + np.outer(c, c), c)
-    weights = z * c
-    return weights / weights.sum()
+    weights: Array = zero / np.maximum(zero.sum(-1, keepdims=True), 1)
+    if len(chosen := np.flatnonzero(~zero.any(-1))):
+        some, n = (gramian, norms) if len(chosen) == len(gramian) else (gramian[chosen], norms[chosen])
+        cosines = some / n[:, :, None] / n[:, None, :]
+        c = n.min(-1, keepdims=True) / n
+        found = c * _nonnegative_minimisers(cosines + c[:, :, None] * c[:, None, :], c)
+        weights[chosen] = found / found.sum(-1, keepdims=True)
+    return weights
 
 
-def is_shortest(gramian: Array, weights: Array) -> bool:
-    """Whether the vector with these weights fulfils the optimality condition, to the tolerance that is promised above.
+def is_shortest(gramian: Array, weights: Array) -> NDArray[np.bool_]:
+    """Whether the vectors with these weights fulfil the optimality condition, to the tolerance that is promised above.
 
     Args:
-        gramian: (K, K).
-        weights: (K,) non-negative, summing to 1.
+        gramian: (G, K, K).
+        weights: (G, K) non-negative, summing to 1.
+
+    Returns:
+        (G,).
     """
-    norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
-    shortest = norms.min()
-    if shortest == 0:
-        return bool(weights[norms > 0].sum() == 0)
-    cosines = gramian / norms[:, None] / norms
-    unit = weights * (norms / shortest)  # of the unit rows, lengths being in units of the shortest
-    along = cosines @ unit
-    square = unit @ along
-    gap = square * (shortest / norms) - along
-    return bool((gap <= GAP * (math.sqrt(max(square, 0.0)) + SHORT)).all())
+    norms = _lengths(gramian)
+    zero = norms == 0
+    length = np.where(zero, 1.0, norms)
+    cosines = gramian / length[:, :, None] / length[:, None, :]
+    shortest = length.min(-1, keepdims=True)
+    unit = weights * (length / shortest)  # of the unit rows, lengths being in units of the shortest
+    along = (cosines @ unit[:, :, None])[:, :, 0]
+    square = (unit * along).sum(-1, keepdims=True)
+    gap = square * (shortest / length) - along
+    proven = (gap <= GAP * (np.sqrt(np.maximum(square, 0.0)) + SHORT)).all(-1)
+    return np.where(zero.any(-1), np.where(zero, 0.0, weights).sum(-1) == 0, proven)
 
 
-def _nonnegative_minimiser(q: Array, c: Array) -> Array:
-    """The minimiser of `z' q z / 2 - c' z` over z >= 0, by Lawson and Hanson's active-set method."""
-    k = len(c)
-    z = np.zeros(k)
-    free = np.zeros(k, dtype=bool)
-    refused = np.zeros(k, dtype=bool)  # cannot enter now: their columns depend on those of the free ones
+def _lengths(gramian: Array) -> Array:
+    """(G, K): of the rows that (G, K, K) Gramians are of."""
+    return np.sqrt(np.maximum(gramian.diagonal(axis1=1, axis2=2), 0.0))
+
+
+def _nonnegative_minimisers(q: Array, c: Array) -> Array:
+    """The (n, K) minimisers of `z' q z / 2 - c' z` over z >= 0, by Lawson and Hanson's active-set method.
+
+    All problems go on together, and each in the operations, and so to the bits, that it would take alone.
+    """
+    n, k = c.shape
+    answers = np.zeros((n, k))
+    index = np.arange(n)  # of the problems that are not finished
+    z = np.zeros((n, k))
+    free = np.zeros((n, k), dtype=bool)
+    refused = np.zeros((n, k), dtype=bool)  # cannot enter now: their columns depend on those of the free ones
     for _ in range(10 * k + 100):
-        slope = np.where(free | refused, -np.inf, c - q @ z)
-        enter = int(slope.argmax())
-        if slope[enter] <= 1e-15:
-            break
-        free[enter] = True
+        slope = np.where(free | refused, -np.inf, c - (q @ z[:, :, None])[:, :, 0])
+        enter = slope.argmax(-1)
+        going = slope[np.arange(len(index)), enter] > 1e-15
+        if not going.all():
+            answers[index[~going]] = z[~going]
+            index, q, c, z, free, refused, enter = (a[going] for a in (index, q, c, z, free, refused, enter))
+            if len(index) == 0:
+                break
+        each = np.arange(len(index))
+        free[each, enter] = True
         target = _solve(q, c, free)
-        if target[enter] <= 0:
-            free[enter] = False
-            refused[enter] = True
-            continue
-        while (target[free] <= 0).any():
-            blocking = free & (target <= 0)
-            step = (z[blocking] / (z[blocking] - target[blocking])).min()
-            z += step * (target - z)
-            free &= z > 1e-15 * z.max()
-            z[~free] = 0.0
-            target = _solve(q, c, free)
-        z = target
-        refused[:] = False
-    return z
+        entered = target[each, enter] > 0
+        free[each, enter] = entered
+        refused[each, enter] = ~entered
+        _go(q, c, z, free, target, entered)
+        z[entered] = target[entered]
+        refused[entered] = False
+    answers[index] = z
+    return answers
 
 
-def _solve(q: Array, c: Array, free: NDArray[np.bool_]) -> Array:
-    """The minimiser with the coordinates that are not free held at zero."""
-    index = free.nonzero()[0]
-    block = q[np.ix_(index, index)]
-    try:
-        part = np.linalg.solve(block, c[index])
-        part += np.linalg.solve(block, c[index] - block @ part)
-    except np.linalg.LinAlgError:
-        part = np.linalg.lstsq(block, c[index], rcond=None)[0]
+def _go(q: Array, c: Array, z: Array, free: Mask, target: Array, entered: Mask) -> None:
+    """Bring z, where one `entered`, to where a `target` is positive in all that is free: what blocks the way leaves.
+
+    z, free and target are changed in place.
+    """
+    here = np.flatnonzero(entered & (free & (target <= 0)).any(-1))
+    while len(here):
+        at, goal, still = z[here], target[here], free[here]
+        blocking = still & (goal <= 0)
+        step = np.divide(at, at - goal, out=np.full_like(at, np.inf), where=blocking).min(-1, keepdims=True)
+        at += step * (goal - at)
+        still &= at > 1e-15 * at.max(-1, keepdims=True)
+        at[~still] = 0.0
+        goal = _solve(q[here], c[here], still)
+        z[here], target[here], free[here] = at, goal, still
+        here = here[(still & (goal <= 0)).any(-1)]
+
+
+def _solve(q: Array, c: Array, free: Mask) -> Array:
+    """(n, K): the minimisers with the coordinates that are not free held at zero."""
     z = np.zeros_like(c)
-    z[index] = part
+    counts = free.sum(-1)
+    for count in sorted(set(counts.tolist()) - {0}):
+        problem = np.flatnonzero(counts == count)[:, None]
+        index = free[problem[:, 0]].nonzero()[1].reshape(-1, count)
+        z[problem, index] = _solved(q[problem[:, :, None], index[:, :, None], index[:, None]], c[problem, index])
     return z
+
+
+def _solved(block: Array, right: Array) -> Array:
+    """(n, m): what solves the (n, m, m) blocks, with one refinement; least squares where one is singular."""
+    try:
+        part = np.linalg.solve(block, right[:, :, None])
+        part += np.linalg.solve(block, right[:, :, None] - block @ part)
+    except np.linalg.LinAlgError:
+        if len(block) > 1:
+            return np.concatenate([_solved(block[[i]], right[[i]]) for i in range(len(block))])
+        return np.asarray(np.linalg.lstsq(block[0], right[0], rcond=None)[0][None], dtype=np.float64)
+    return np.asarray(part[:, :, 0], dtype=np.float64)

@@ -17,7 +17,10 @@ Permuting the objectives changes the update, since one has priority; and it depe
 their squares are not far above eps. In a step without the primary objective there is nothing to follow, and the
 gradients of the others enter as they are, with weight 1.
 
-Convention: as published; TorchJD, of which this is the definition, also takes a tau for each objective, and calls a
+`tau` is one number for all other objectives, or a list with one for each of them, in their order without the primary
+one: <g'_j, d> >= tau_j |g'_j|^2 then.
+
+Convention: as published; TorchJD, of which this is the definition, takes such a tau for each objective too, and calls a
 gradient dependent on others at 1e-9 of its squared length where this does at 1e-12. LibMTL has no such method.
 
 Source: "Not All Objectives Are Born Equal", in the form of TorchJD.
@@ -49,7 +52,8 @@ class PCD(mtlbench.GramianWeighting):
     """The primary gradient, constrained by progress of the secondary objectives.
 
     Args:
-        tau: the share of the progress along its own gradient that each secondary objective is promised.
+        tau: the share of the progress along its own gradient that each secondary objective is promised; a list has
+            one for each, in their order without the primary objective.
         beta: how much of its squared gradient lengths an objective remembers.
         eps: what is added to the squared lengths.
         primary: which objective has priority.
@@ -74,7 +78,8 @@ class PCD(mtlbench.GramianWeighting):
 
     def __init__(
         self,
-        tau: Annotated[float, Interval(ge=0, le=1), mtlbench.Range(low=2e-3, high=0.2, scale="log")] = 0.02,
+        tau: Annotated[float, Interval(ge=0, le=1), mtlbench.Range(low=2e-3, high=0.2, scale="log")]
+        | tuple[Annotated[float, Interval(ge=0, le=1)], ...] = 0.02,
         beta: Annotated[float, Interval(ge=0, lt=1)] = 0.999,
         eps: Annotated[float, Ge(0)] = 1e-8,
         primary: Annotated[int, Ge(0)] = 0,
@@ -95,6 +100,10 @@ class PCD(mtlbench.GramianWeighting):
             raise mtlbench.UsageError(
                 f"pcd: primary={self.primary} is not allowed: objectives are 0 to {self.objectives - 1}."
             )
+        if isinstance(self.tau, tuple) and len(self.tau) != self.objectives - 1:
+            raise mtlbench.UsageError(
+                f"pcd: tau has {len(self.tau)} numbers for {self.objectives - 1} objectives beside the primary one."
+            )
         self.square = torch.zeros(self.groups, self.objectives, dtype=torch.float64)
         self.steps = torch.zeros(self.groups, self.objectives, dtype=torch.int64)
 
@@ -112,7 +121,8 @@ class PCD(mtlbench.GramianWeighting):
         others = [row for row in range(gramian.shape[-1]) if row != primary]
         cosines, norms = unit_rows(gramian.numpy())
         reach = lengths[:, [primary]] * cosines[:, others, primary]
-        found = nonnegative_minimisers(cosines[:, others][:, :, others], self.tau * lengths[:, others] - reach)
+        asked = self._promised(others) * lengths[:, others]
+        found = nonnegative_minimisers(cosines[:, others][:, :, others], asked - reach)
         self.contradicted.add_(int(np.count_nonzero(found.unbounded)))
         self.unsolved.add_(int(np.count_nonzero((found.violation > SOLVED) & ~found.unbounded)))
         unit = lengths.copy()  # weights of the unit rows in d'
@@ -122,6 +132,13 @@ class PCD(mtlbench.GramianWeighting):
         size = np.divide(norms[:, primary], np.sqrt(np.maximum(square, 0.0)), out=np.zeros_like(square), where=moving)
         weights = np.divide(unit * size[:, None], norms, out=np.zeros_like(norms), where=norms > 0)
         return torch.from_numpy(weights)
+
+    def _promised(self, rows: list[int]) -> float | Array:
+        """tau, or that of each of these rows."""
+        if not isinstance(self.tau, tuple):
+            return self.tau
+        each: Array = np.insert(np.array(self.tau, dtype=np.float64), self.primary, 0.0)
+        return each[self.present[rows].numpy()]
 
     def _normalized(self, gramian: Tensor) -> Array:
         """(G, m) the lengths of the normalised gradients, after this step's have joined the moving average."""

@@ -103,8 +103,8 @@ def _words(annotation: Any) -> str:
         return f"{_words(args[0])}{_range(args[1:])}"
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, args))
-    if args and type(None) in args:
-        return " or ".join([_words(a) for a in args if a is not type(None)] + ["none"])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join([_words(a) for a in args if a is not type(None)] + ["none"] * (type(None) in args))
     if origin in (tuple, list):
         return f"[{_words(args[0])}, ...]"
     return getattr(annotation, "__name__", str(annotation))

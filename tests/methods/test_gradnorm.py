@@ -282,3 +282,89 @@ def test_the_later_parameter_leaves_identities_of_earlier_cells_as_they_were():
     assert log.id != default.id
     assert log.label == "gradnorm(step=log)"
     assert Cell.from_data(log.to_data()).id == log.id
+
+
+# --- the forms of LibMTL ------------------------------------------------------------------------------------
+
+
+def test_a_step_on_what_weights_are_the_softmax_of_by_hand():
+    # As in the first update: slopes of the weights -1/2 and 3/2. With w = 2 softmax(p), both 1, those of p are
+    # w_i (slope_i - mean of w slope) = -1/2 - 1/2 and 3/2 - 1/2, so p moves by .1 and -.1.
+    method = mtlbench.method("gradnorm", step="softmax", lr=0.1)
+    assert method.weights(diagonal(1, 3), losses(5, 7)).tolist() == [1.0, 1.0]
+    expected = [2 / (1 + math.exp(-0.2)), 2 / (1 + math.exp(0.2))]
+    assert method.weight.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_step_on_p_is_a_gradient_step_on_the_published_objective_with_weights_k_softmax_p():
+    rng = torch.Generator().manual_seed(2)
+    method = mtlbench.method("gradnorm", step="softmax", lr=0.05)
+    p, first = torch.ones(4, dtype=torch.float64), None
+    for _ in range(60):
+        rows = torch.randn(4, 30, generator=rng, dtype=torch.float64) * torch.tensor([[30.0], [3.0], [1.0], [0.1]])
+        loss = 0.1 + torch.rand(4, generator=rng, dtype=torch.float64)
+        first = loss if first is None else first
+        leaf = p.clone().requires_grad_()
+        weight = 4 * leaf.softmax(0)
+        torch.testing.assert_close(method.weights(rows @ rows.T, loss), weight.detach(), rtol=1e-9, atol=0)
+        weighted = weight * rows.norm(dim=1)
+        mean, rates = weighted.mean().detach(), loss / first
+        ((weighted - mean * (rates / rates.mean()) ** 1.5).abs().sum() / mean).backward()
+        p = p - 0.05 * leaf.grad
+
+
+def test_on_p_present_weights_keep_their_sum_and_the_weight_of_an_absent_objective_rests():
+    method = mtlbench.method("gradnorm", step="softmax", lr=0.1)
+    method.begin(3, 1)
+    method.weight = losses(0.5, 1.5, 1.0)
+    method.weights(diagonal(1, 3), losses(5, 7), present=[0, 2])
+    # Weighted norms .5 and 3, mean 7/4: slopes -1 and 3 over 7/4. Their mean, weighted by w, is (-2/7 + 12/7) / (3/2).
+    p = np.log([0.5, 1.0]) - 0.1 * np.array([0.5, 1.0]) * (np.array([-4 / 7, 12 / 7]) - 20 / 21)
+    expected = 1.5 * np.exp(p) / np.exp(p).sum()
+    assert method.weight[[0, 2]].tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert method.weight[1] == 1.5
+
+
+def test_after_a_first_epoch_of_the_plain_sum_rates_are_relative_to_its_mean_losses():
+    # Means of 4, 2 and of 2, 6; then losses at 1/2 and 1/4 of them, as in the second update by hand.
+    method = mtlbench.method("gradnorm", alpha=1.0, lr=0.03, warmup=1)
+    method.steps_per_epoch = 2
+    for loss in (losses(4, 2), losses(2, 6)):
+        assert method.weights(diagonal(1, 9), loss).tolist() == [1, 1]
+    assert method.initial_loss.tolist() == [3, 4]
+    assert method.weights(diagonal(2, 2), losses(1.5, 1)).tolist() == [1, 1]
+    assert method.weight.tolist() == pytest.approx([1.03, 0.97], rel=1e-12)
+    assert method.initial_loss.tolist() == [3, 4]
+
+
+def test_a_warm_up_averages_what_was_present_and_goes_on_from_its_saved_state():
+    whole, before, after = (mtlbench.method("gradnorm", warmup=1, lr=0.1) for _ in range(3))
+    steps = [((5.0,), [0]), ((2.0, 8.0), [0, 1]), ((4.0,), [1]), ((3.0, 3.0, 9.0), [0, 1, 2])]
+    for method in (whole, before, after):
+        method.steps_per_epoch = 3
+
+    def go_on(method, some):
+        method.begin(3, 1)
+        for values, present in some:
+            method.weights(diagonal(*range(1, len(present) + 1)), losses(*values), present=present)
+
+    go_on(whole, steps)
+    assert whole.initial_loss.tolist() == [3.5, 6.0, 9.0]  # the last was first seen after the epoch
+    assert whole.weight.tolist() != [1, 1, 1]
+    go_on(before, steps[:2])
+    after.load_state_dict(before.state_dict())
+    go_on(after, steps[2:])
+    assert after.initial_loss.tolist() == whole.initial_loss.tolist()
+    assert after.weight.tolist() == whole.weight.tolist()
+
+
+def test_a_warm_up_in_a_loop_of_ones_own_asks_how_long_an_epoch_is():
+    with pytest.raises(UsageError, match="gradnorm counts epochs"):
+        mtlbench.method("gradnorm", warmup=1).weights(diagonal(1, 2), losses(1, 1))
+
+
+def test_cells_without_what_joined_later_have_the_parameters_that_they_had():
+    (cell,) = parse(["method=gradnorm", "task=toy", "against=none"]).cells
+    assert cell.parameters == {"alpha": 1.5, "lr": 0.025, "layer": "last"}
+    (cell,) = parse(["method=gradnorm", "method.warmup=1", "task=toy", "against=none"]).cells
+    assert cell.parameters["warmup"] == 1

@@ -332,6 +332,32 @@ def test_pcd_of_three_with_two_active_constraints():
     check("pcd", rows[order], np.array(weights)[order], tau=0.5, eps=0.0, primary=2)
 
 
+def test_pcd_promises_each_secondary_objective_its_own_share():
+    # As above with tau = (1/2, 1/4): mu_3 = 1/4, d' = (.34, .88, .25) of squared length .9525.
+    rows = np.array([[2.0, 0, 0], [-0.6, 0.8, 0], [0, 0, 5.0]])
+    size = 2 / math.sqrt(0.9525)
+    weights = np.array([size / 2, size * 1.1, size * 0.25 / 5])
+    check("pcd", rows, weights, size * np.array([0.34, 0.88, 0.25]), tau=(0.5, 0.25), eps=0.0)
+    # Rows g_2, g_1, g_3: the list is in the order of the others.
+    check("pcd", rows[[1, 0, 2]], weights[[1, 0, 2]], tau=(0.5, 0.25), eps=0.0, primary=1)
+    # Without the second objective the third keeps its own: d' = (1, 0, 1/4).
+    method = mtlbench.method("pcd", tau=(0.5, 0.25), eps=0.0)
+    method.begin(3, 1)
+    found = method.weights(torch.from_numpy(rows[[0, 2]] @ rows[[0, 2]].T), present=[0, 2])
+    length = math.hypot(1, 0.25)
+    assert found.tolist() == pytest.approx([1 / length, 2 * 0.25 / 5 / length], rel=1e-12)
+
+
+def test_pcd_of_one_share_for_all_is_that_of_a_list_of_it():
+    rows = np.random.default_rng(0).standard_normal((4, 9)) - 0.3
+    assert answer("pcd", rows, tau=(0.3,) * 3)[0].tolist() == answer("pcd", rows, tau=0.3)[0].tolist()
+
+
+def test_pcd_refuses_a_list_of_shares_of_another_length():
+    with pytest.raises(UsageError, match="tau has 2 numbers for 1 objectives beside the primary one"):
+        answer("pcd", CONFLICT, tau=(0.1, 0.2))
+
+
 def test_pcd_follows_the_primary_gradient_where_all_others_progress():
     check("pcd", [[1, 0, 0], [5, 1, 0], [0.1, 0, 2]], [1, 0, 0])
 

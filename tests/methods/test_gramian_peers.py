@@ -86,6 +86,15 @@ def test_updates_agree_with_torchjd(label):
     assert worst <= (2e-6 if label in ("upgrad", "dualproj") else 1e-6)  # of what is left on the diagonal
 
 
+def test_pcd_with_a_share_for_each_objective_agrees_with_torchjd():
+    rng = np.random.default_rng(4)
+    for _, rows in problems(4):
+        shares = rng.uniform(0, 0.9, len(rows) - 1)
+        theirs = ag.PCD(tau=torch.from_numpy(shares))(torch.from_numpy(rows)).numpy()
+        apart = np.linalg.norm(ours("pcd", rows, tau=tuple(shares.tolist())) - theirs)
+        assert apart <= 1e-6 * max(np.linalg.norm(theirs), 0.1 * np.linalg.norm(rows, axis=1).mean())
+
+
 @pytest.mark.parametrize("name", ["upgrad", "dualproj", "pcd"])
 def test_agreement_where_gradients_have_zero_in_their_hull(name):
     peer, parameters = PEERS[name]

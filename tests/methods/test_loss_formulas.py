@@ -7,6 +7,7 @@ import torch
 from oracles import through_a_file
 
 import mtlbench
+from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
 
 
@@ -154,6 +155,50 @@ def test_rlw_sums_to_one_or_to_the_number_of_losses():
     one, k = (mtlbench.method("rlw", sum_to_k=flag).seed(1) for flag in (False, True))
     torch.testing.assert_close(4 * one.weights(values), k.weights(values), rtol=1e-12, atol=0)
     assert one.weights(values[:2], present=[1, 3]).sum().item() == pytest.approx(1)
+
+
+def rlw_weights(distribution, k, steps=4000):
+    """(steps, k) what it draws."""
+    method = mtlbench.method("rlw", distribution=distribution).seed(3)
+    return torch.stack([method.weights(torch.ones(k, dtype=torch.float64)) for _ in range(steps)])
+
+
+def test_rlw_of_uniform_numbers_weighs_by_their_softmax():
+    twin = torch.Generator().manual_seed(3)
+    for weights in rlw_weights("uniform", 3, 20):
+        z = torch.rand(3, generator=twin, dtype=torch.float64)
+        torch.testing.assert_close(weights, z.exp() / z.exp().sum(), rtol=1e-12, atol=0)
+
+
+def test_rlw_of_dirichlets_distribution_is_uniform_on_the_simplex():
+    # A weight is above t in the share (1 - t)^(K-1) of the simplex, which is a smaller copy of it.
+    drawn = rlw_weights("dirichlet", 3)
+    torch.testing.assert_close(drawn.sum(1), torch.ones(4000).double(), rtol=1e-12, atol=0)
+    for t in (0.1, 1 / 3, 0.5, 0.8):
+        # The standard error of a share of 4,000 draws is at most .008.
+        assert (drawn > t).double().mean(0).tolist() == pytest.approx([(1 - t) ** 2] * 3, abs=0.03)
+
+
+def test_rlw_of_bernoulli_numbers_shares_the_weight_among_a_random_subset_that_is_not_empty():
+    # Of the seven subsets of three each has the same probability: (1, 0, 0), (1/2, 1/2, 0), ..., (1/3, 1/3, 1/3).
+    drawn = rlw_weights("bernoulli", 3)
+    there, counts = (drawn > 0).unique(dim=0, return_counts=True)
+    assert len(there) == 7
+    assert (counts / 4000).tolist() == pytest.approx([1 / 7] * 7, abs=0.025)  # standard error .0055
+    torch.testing.assert_close(drawn, (drawn > 0) / (drawn > 0).sum(1, keepdim=True).double())
+
+
+def test_rlw_of_one_objective_a_step_gives_it_all_the_weight_and_each_its_turn():
+    drawn = rlw_weights("one_hot", 4)
+    assert sorted(set(map(tuple, drawn.tolist()))) == sorted(map(tuple, torch.eye(4).tolist()))
+    assert drawn.mean(0).tolist() == pytest.approx([1 / 4] * 4, abs=0.03)  # standard error .007
+
+
+def test_rlw_cells_without_a_distribution_have_the_parameters_that_they_had():
+    (cell,) = parse(["method=rlw", "task=toy", "against=none"]).cells
+    assert cell.parameters == {"sum_to_k": False}
+    (cell,) = parse(["method=rlw", "method.distribution=one_hot", "task=toy", "against=none"]).cells
+    assert cell.parameters == {"sum_to_k": False, "distribution": "one_hot"}
 
 
 # --- uw_so

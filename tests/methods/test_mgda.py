@@ -85,7 +85,7 @@ def test_the_norm_is_within_1e_6_of_the_optimum_and_the_certificate_holds(case, 
         assert found <= best * (1 + 1e-6) + 1e-12 * shortest  # the second where the optimum is zero
         gap = d @ d - rows @ d
         assert (gap <= 1e-7 * norms * (found + 1e-6 * shortest)).all()
-        assert mgda.is_shortest(rows @ rows.T, weights)
+        assert mgda.is_shortest((rows @ rows.T)[None], weights[None]).all()
 
 
 def test_orthogonal_gradients_are_weighted_by_their_inverse_squared_norms():
@@ -155,11 +155,67 @@ def test_duplicating_an_objective_does_not_move_the_point():
     assert twice == pytest.approx(d, rel=1e-8, abs=1e-10)
 
 
-def test_no_group_weighs_on_another():
-    rows = torch.from_numpy(np.random.default_rng(4).standard_normal((3, 5, 20)))
-    together = mtlbench.method("mgda").weights(rows @ rows.transpose(1, 2))
-    for w, r in zip(together, rows, strict=True):
-        torch.testing.assert_close(w, mtlbench.method("mgda").weights(r @ r.T), rtol=1e-12, atol=0)
+@pytest.mark.parametrize("k", [2, 3, 7, 12])
+def test_each_of_many_groups_has_to_the_bit_the_weights_that_it_has_alone(k):
+    rng = np.random.default_rng(k)
+    rows = [case(rng, k) for case in CASES.values() for _ in range(3)]
+    rows += [np.vstack([np.zeros((1, 5)), rng.standard_normal((k - 1, 5))]), np.ones((k, 1))]  # zero, and singular
+    gramian = torch.from_numpy(np.stack([rows[i] @ rows[i].T for i in rng.permutation(len(rows))]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the zero row
+        together = mtlbench.method("mgda").weights(gramian)
+    for weights, alone in zip(together, gramian, strict=True):
+        assert weights.tolist() == mtlbench.method("mgda").weights(alone).tolist()
+
+
+def test_a_singular_block_among_others_is_solved_by_least_squares_and_the_others_are_not():
+    q = np.array([[[1.0, 1.0], [1.0, 1.0]], [[2.0, 0.5], [0.5, 1.0]]])
+    c = np.array([[1.0, 1.0], [0.3, 0.7]])
+    found = mgda._solve(q, c, np.ones((2, 2), dtype=bool))
+    assert found[0].tolist() == pytest.approx([0.5, 0.5])
+    assert found[1].tolist() == mgda._solve(q[1:], c[1:], np.ones((1, 2), dtype=bool))[0].tolist()
+
+
+def oracle(q, c):
+    """The minimiser of z' q z / 2 - c' z over z >= 0, with the operations and their order as the solver states them."""
+    k, z = len(c), np.zeros(len(c))
+    free, refused = np.zeros(k, dtype=bool), np.zeros(k, dtype=bool)
+
+    def solved(free):
+        index = np.flatnonzero(free)
+        block, target = q[np.ix_(index, index)], np.zeros(k)
+        part = np.linalg.solve(block, c[index])
+        target[index] = part + np.linalg.solve(block, c[index] - block @ part)
+        return target
+
+    for _ in range(10 * k + 100):
+        slope = np.where(free | refused, -np.inf, c - q @ z)
+        enter = int(slope.argmax())
+        if slope[enter] <= 1e-15:
+            return z
+        free[enter] = True
+        target = solved(free)
+        if target[enter] <= 0:
+            free[enter], refused[enter] = False, True
+            continue
+        while (target[free] <= 0).any():
+            blocking = free & (target <= 0)
+            z += (z[blocking] / (z[blocking] - target[blocking])).min() * (target - z)
+            free &= z > 1e-15 * z.max()
+            z[~free] = 0.0
+            target = solved(free)
+        z, refused = target, np.zeros(k, dtype=bool)
+    return z
+
+
+@pytest.mark.parametrize("k", [2, 3, 7, 12])
+def test_problems_that_are_solved_together_take_the_steps_of_a_loop_over_them_to_the_bit(k):
+    rng = np.random.default_rng(k)
+    rows = [unit(case(rng, k)) for case in CASES.values() for _ in range(4)]
+    q = np.stack([r @ r.T for r in rows]) + np.ones((k, k))
+    c = rng.uniform(0.01, 1, (len(rows), k))
+    found = mgda._nonnegative_minimisers(q, c)
+    assert found.tolist() == [oracle(*each).tolist() for each in zip(q, c, strict=True)]
 
 
 @pytest.mark.parametrize("k", [2, 8, 64])
@@ -281,7 +337,7 @@ def test_digits_that_elimination_loses_are_found_again_by_one_refinement():
     q[:, -1] = 1
     c = np.random.default_rng(10).random(30)
     assert np.abs(c - q @ np.linalg.solve(q, c)).max() > 1e-10
-    assert np.abs(c - q @ mgda._solve(q, c, np.ones(30, dtype=bool))).max() < 1e-13
+    assert np.abs(c - q @ mgda._solve(q[None], c[None], np.ones((1, 30), dtype=bool))[0]).max() < 1e-13
 
 
 @pytest.mark.parametrize("treated", [[1, 2], [2, 0], [1]])
