@@ -14,10 +14,10 @@ The paper also tries other distributions and recommends the normal one, the defa
   those that are in share the weight equally;
 - `one_hot`: one objective, any with the same probability, has all the weight.
 
-Where sources differ: these are the forms in the code of Kurin et al., who adapted the authors'. In early code of LibMTL,
-which now has the normal one only, `dirichlet` is the softmax of such a w, so that weights differ by less, and under
-`bernoulli` every objective that is in has the weight 1. Kurin et al. can also draw means and deviations of the normal
-numbers once, at the start: that is not offered.
+Where sources differ: these are the forms in the code of Kurin et al., who adapted the authors'. In early code of
+LibMTL, which now has the normal one only, `dirichlet` is the softmax of such a w, so that weights differ by less, and
+under `bernoulli` every objective that is in has the weight 1. Kurin et al. can also draw means and deviations of the
+normal numbers once, at the start: that is not offered.
 
 Source: Lin et al., Algorithm 2; the other distributions from the code of Kurin et al.
 """

@@ -106,8 +106,8 @@ def test_the_published_defaults_and_ranges_of_the_built_in_methods():
     assert defaults == {
         "gradvac": {"beta": 0.01, "target": None, "shuffle": True},
         "pcgrad": {"shuffle": True},
-        "mgda": {"normalize": "none"},
-        "gradnorm": {"alpha": 1.5, "lr": 0.025, "layer": "last", "step": "published"},
+        "mgda": {"normalize": "none", "applied": "original"},
+        "gradnorm": {"alpha": 1.5, "lr": 0.025, "layer": "last", "step": "published", "warmup": 0},
         "scalarization": {"weights": None},
     }
     for name, bad in (
@@ -120,3 +120,11 @@ def test_the_published_defaults_and_ranges_of_the_built_in_methods():
     ):
         with pytest.raises(UsageError, match=f"{name}: {next(iter(bad))}=.* is not allowed"):
             mtlbench.method(name, **bad)
+
+
+def test_a_parameter_that_is_a_number_or_a_list_takes_and_names_both():
+    assert parameters(type(mtlbench.method("pcd")))["tau"].allowed == "float in [0, 1] or [float in [0, 1], ...]"
+    for given, read in (("0.3", 0.3), (0.3, 0.3), ([0.3, 0], (0.3, 0.0))):
+        assert validated("pcd", type(mtlbench.method("pcd")), {"tau": given})["tau"] == read
+    with pytest.raises(UsageError, match=r"pcd: tau=.* is not allowed; it takes float in \[0, 1\] or \["):
+        mtlbench.method("pcd", tau=[0.3, 2])
