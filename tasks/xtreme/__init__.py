@@ -21,7 +21,7 @@ from torch import Tensor
 import mtlbench
 from mtlbench.catalogue.protocol import Protocol
 from mtlbench.catalogue.sampling import Shares, Supply
-from mtlbench.catalogue.task import Estimate, Objective, Task
+from mtlbench.catalogue.task import Estimate, Objective, Probes, Task
 from mtlbench.errors import UsageError
 
 from .encoding import batches
@@ -35,7 +35,7 @@ Step = dict[int, Any]
 
 
 class Whole(dict[int, Any]):
-    """A step that one objective has for itself; its loss is the plain mean, whatever its share."""
+    """A step that one objective has for itself, or a probe; losses are plain means, whatever the shares."""
 
 
 @mtlbench.register_task("xtreme", paper="Wang et al., ICLR 2021, arXiv:2010.05874")
@@ -110,6 +110,30 @@ class XTREME(Task):
         """Rows and factors in proportion to the shares, instead of equal ones; see the module."""
         self._factors = None if shares is None else len(shares) * shares
         return np.ones(len(self.objectives)) if self._factors is None else self._factors
+
+    def probes(self, count: int, examples: int, generator: torch.Generator) -> Probes:
+        """Rows of `val`, no row twice, or training rows where a language has too few there; not aligned.
+
+        Raises:
+            UsageError: a language has too few of both, or is not trained on.
+        """
+        p, wanted = self.problem, count * examples
+        everyone = range(len(self.objectives))
+        if len(p.trained) < len(self.objectives):
+            return super().probes(count, examples, generator)
+        most = {split: min(len(p.lengths(k, split)) for k in everyone) for split in ("val", "train")}
+        split = next((name for name, rows in most.items() if rows >= wanted), None)
+        if split is None:
+            raise UsageError(
+                f"The geometry of gradients needs {wanted} rows of every language ({count} batches of {examples}), and "
+                f"one has {max(most.values())}: give geometry.batches and geometry.examples whose product is not "
+                "larger."
+            )
+        rows = {k: torch.randperm(len(p.lengths(k, split)), generator=generator).numpy() for k in everyone}
+        spans = [slice(b * examples, (b + 1) * examples) for b in range(count)]
+        return Probes(
+            [Whole({k: p.batch(k, rows[k][span], split) for k in everyone}) for span in spans], False, examples
+        )
 
     def divide(self, batch: Step, part: int, parts: int) -> tuple[Step, dict[int, float]]:
         """Rows are shared out in turn, as batches are sorted by length; losses are means over words, or over rows."""

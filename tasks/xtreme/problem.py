@@ -101,12 +101,12 @@ class Problem(ABC, Generic[Example]):
         """A new model with this number of heads (1: the same for all languages), and a method `shared`."""
 
     @abstractmethod
-    def lengths(self, language: int) -> NDArray[np.int64]:
-        """(rows,) subwords of each training row of a language."""
+    def lengths(self, language: int, split: str = "train") -> NDArray[np.int64]:
+        """(rows,) subwords of each row of a language."""
 
     @abstractmethod
-    def batch(self, language: int, rows: NDArray[np.int64]) -> Any:
-        """Training rows of a language, on the device."""
+    def batch(self, language: int, rows: NDArray[np.int64], split: str = "train") -> Any:
+        """Rows of a language, on the device."""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any, language: int) -> Tensor:

@@ -77,13 +77,16 @@ class Answers(Problem[Question]):
         """A linear head with two outputs at every place, and no dropout before it, as BERT's class has none."""
         return Classifier(self.encoder.model(), 2, heads, dropout=0.0)
 
-    def lengths(self, language: int) -> NDArray[np.int64]:
+    def lengths(self, language: int, split: str = "train") -> NDArray[np.int64]:
         """Of the windows."""
-        return self.train[language].lengths
+        return self._windows(language, split).lengths
 
-    def batch(self, language: int, rows: NDArray[np.int64]) -> Batch:
+    def batch(self, language: int, rows: NDArray[np.int64], split: str = "train") -> Batch:
         """Padded windows."""
-        return padded(self.train[language], rows, self.encoder, self.device)
+        return padded(self._windows(language, split), rows, self.encoder, self.device)
+
+    def _windows(self, language: int, split: str) -> Windows:
+        return self.train[language] if split == "train" else self.scored[split][language].windows
 
     def loss(self, model: nn.Module, batch: Batch, language: int) -> Tensor:
         """The mean over windows of the cross-entropies in nats of start and end, each over the places of the window."""

@@ -55,13 +55,13 @@ class Pairs(Problem[Pair]):
         """A head over the first place, such as the encoder's class has it in `transformers`."""
         return TextClassifier(self.encoder.model(pooler=True), len(self.labels), heads)
 
-    def lengths(self, language: int) -> NDArray[np.int64]:
+    def lengths(self, language: int, split: str = "train") -> NDArray[np.int64]:
         """Of the pairs."""
-        return self.rows["train"][self.languages[language]].lengths
+        return self.rows[split][self.languages[language]].lengths
 
-    def batch(self, language: int, rows: NDArray[np.int64]) -> Batch:
+    def batch(self, language: int, rows: NDArray[np.int64], split: str = "train") -> Batch:
         """Padded pairs."""
-        return padded(self.rows["train"][self.languages[language]], rows, self.encoder, self.device)
+        return padded(self.rows[split][self.languages[language]], rows, self.encoder, self.device)
 
     def loss(self, model: nn.Module, batch: Batch, language: int) -> Tensor:
         """The mean cross-entropy in nats over the pairs of the batch."""

@@ -68,11 +68,11 @@ class Retrieval(Problem[Example]):
         """None."""
         return {}
 
-    def lengths(self, language: int) -> NDArray[np.int64]:
+    def lengths(self, language: int, split: str = "train") -> NDArray[np.int64]:
         """There are no training rows."""
         return np.zeros(0, np.int64)
 
-    def batch(self, language: int, rows: NDArray[np.int64]) -> NoReturn:
+    def batch(self, language: int, rows: NDArray[np.int64], split: str = "train") -> NoReturn:
         """There is none."""
         raise NotImplementedError("nothing is trained")
 

@@ -77,13 +77,13 @@ class Tagging(Problem[Sentence]):
         """A linear head over the first subwords."""
         return Classifier(self.encoder.model(), len(self.tags), heads)
 
-    def lengths(self, language: int) -> NDArray[np.int64]:
+    def lengths(self, language: int, split: str = "train") -> NDArray[np.int64]:
         """Of the windows."""
-        return self.train[language].lengths
+        return self._windows[split][self.languages[language]].lengths
 
-    def batch(self, language: int, rows: NDArray[np.int64]) -> Batch:
+    def batch(self, language: int, rows: NDArray[np.int64], split: str = "train") -> Batch:
         """Padded windows."""
-        return padded(self.train[language], rows, self.encoder.symbols, self.device)
+        return padded(self._windows[split][self.languages[language]], rows, self.encoder.symbols, self.device)
 
     def loss(self, model: nn.Module, batch: Batch, language: int) -> Tensor:
         """The mean cross-entropy in nats over the words of the batch."""
