@@ -15,7 +15,8 @@ LANGUAGES = ["dalu", "doran", "mora"]
 def task(tmp_path):
     """Parts of speech in three of the embedded languages, with an encoder of one layer."""
     variant, protocol = resolve("xtreme", "families-pos", None, {})
-    own = {**protocol.options, "encoder": str(xtreme_samples.bert(tmp_path / "bert")), "languages": LANGUAGES}
+    own = {"encoder": str(xtreme_samples.bert(tmp_path / "bert")), "languages": LANGUAGES, "sentences": {"val": 30}}
+    own = {**protocol.options, **own}
     return XTREME(variant, protocol.model_copy(update={"options": own}), None, torch.device("cpu"))
 
 
