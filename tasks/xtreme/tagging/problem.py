@@ -52,7 +52,6 @@ class Tagging(Problem[Sentence]):
             split: once(by_language, lambda sentences: vocabulary.windows(sentences, self.tags))
             for split, by_language in self.kept.items()
         }
-        self.train = {k: self._windows["train"][self.languages[k]] for k in self.trained}
         self.scored = {
             split: {
                 k: Scored(self._windows[split][name], [sentence.tags for sentence in self.kept[split][name]])
