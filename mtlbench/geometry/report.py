@@ -45,18 +45,19 @@ def analyse(
         UsageError: no run has recorded its geometry, or an option fits none.
     """
     chosen = options or Options()
-    variants: list[Variant] = []
-    found = [_section(study, chosen, tell, variants) for study in studies(runs)]
-    sections = [section for section in found if isinstance(section, Section)]
+    found = [_section(study, chosen, tell) for study in studies(runs)]
+    sections = [section for section, _, _ in found if section]
     if not sections:
-        raise UsageError(" ".join(text for told in found if not isinstance(told, Section) for text in told))
+        raise UsageError(" ".join(text for _, _, missing in found for text in missing))
+    variants = [variant for _, variants, _ in found for variant in variants]
     return Report("Gradient geometry", (*sections, *compared.at_equal_loss(variants)), NOTES)
 
 
 def _section(
-    study: Study, options: Options, tell: Callable[[str], object], variants: list[Variant]
-) -> Section | list[str]:
-    """A section, or why there is none: no file of geometry can be read; adds its settings to `variants`."""
+    study: Study, options: Options, tell: Callable[[str], object]
+) -> tuple[Section | None, list[Variant], list[str]]:
+    """A section, its settings, and what is missing; no section where no file of geometry can be read."""
+    variants: list[Variant] = []
     settings, measured, rows = [], [], []
     columns: dict[str, Column] = {}
     missing = _missing(study)
@@ -74,10 +75,10 @@ def _section(
         measured.append(outcome.measured(study, seeds, shown))
         variants.append(Variant(study, seeds, shown))
     if not measured:
-        return missing
+        return None, variants, missing
     notes = ["Values of p are of permutations, and not adjusted for the number of tests."] if len(columns) > 4 else []
     summary = tabulated.table("summary", "Key numbers", columns.values(), rows, "setting", notes)
-    return Section(
+    section = Section(
         study.slug,
         study.title,
         _facts(study, measured[0]),
@@ -86,6 +87,7 @@ def _section(
         outcome.parts(measured),
         summary,
     )
+    return section, variants, missing
 
 
 def _shown(seeds: Seeds, options: Options, missing: list[str]) -> Shown | None:
