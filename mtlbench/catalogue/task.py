@@ -64,6 +64,8 @@ class Probes:
     """Whether each holds the same examples, such as translations of each other, for all objectives."""
     examples: int
     """How many examples of one objective a batch holds; 0 where the task does not say."""
+    split: str = ""
+    """Which split they are of, such as `val`, which is not trained on; empty where the task does not say."""
 
 
 class Task(ABC):
@@ -261,7 +263,7 @@ class Task(ABC):
                     f"{self.name} has training batches without {', '.join(lacking[:5])}, and none of its own to record "
                     "the geometry of gradients on (`Task.probes`)."
                 )
-        return Probes(batches, aligned=False, examples=0)
+        return Probes(batches, aligned=False, examples=0, split="train")
 
     def relations(self) -> Sequence[Relation]:
         """What is known of how the objectives relate, for the geometry of their gradients to be compared with.

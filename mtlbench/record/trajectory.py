@@ -110,6 +110,8 @@ class Trajectory:
     """Spent recording."""
     training_seconds: float
     """Spent training, as in the record's cost."""
+    split: str = ""
+    """Which split the probes are of; empty where it is not known, as of files that do not say."""
 
     def __post_init__(self) -> None:
         snapshots, groups, objectives = len(self.steps), len(self.groups), len(self.objectives)
@@ -175,6 +177,7 @@ def _about(t: Trajectory) -> dict[str, Any]:
         "total_steps": t.total_steps,
         "aligned": t.aligned,
         "examples": t.examples,
+        "split": t.split,
         "relations": [[r.name, r.kind, r.about, r.values.tolist()] for r in t.relations],
         "method_groups": t.method.groups if t.method else None,
         "seconds": t.seconds,
@@ -212,6 +215,7 @@ def _trajectory(about: Mapping[str, Any], arrays: dict[str, Array]) -> Trajector
         method=method,
         seconds=float(about["seconds"]),
         training_seconds=float(about["training_seconds"]),
+        split=str(about.get("split", "")),
     )
 
 

@@ -122,6 +122,7 @@ class Recorder(Observer):
             "total_steps": total_steps,
             "aligned": self._probes.aligned,
             "examples": self._probes.examples,
+            "split": self._probes.split,
             "relations": tuple(task.relations()),
         }
         try:

@@ -46,9 +46,10 @@ def draw_probes(
         UsageError: an objective has too few sentences.
     """
     wanted = count * examples
-    splits = [_Fitting(data, pairs, max_length) for pairs in (_validation(data), data.train)]
+    pairs = {"val": _validation(data), "train": data.train}
+    splits = {name: _Fitting(data, own, max_length) for name, own in pairs.items()}
     for aligned in (True, False):
-        for split in splits:
+        for name, split in splits.items():
             rows = split.same(wanted, generator) if aligned else split.any(wanted, generator)
             if rows:
                 spans = [slice(b * examples, (b + 1) * examples) for b in range(count)]
@@ -56,8 +57,8 @@ def draw_probes(
                     Probe({k: padded(split.pairs[k], rows[k][span], data.symbols, device) for k in rows})
                     for span in spans
                 ]
-                return Probes(batches, aligned, examples)
-    most = max(min(map(len, split.rows.values())) for split in splits)
+                return Probes(batches, aligned, examples, name)
+    most = max(min(map(len, split.rows.values())) for split in splits.values())
     raise UsageError(
         f"The geometry of gradients needs {wanted} sentence pairs of every objective ({count} batches of {examples}), "
         f"and one has {most}: give geometry.batches and geometry.examples whose product is not larger."

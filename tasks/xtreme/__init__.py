@@ -131,9 +131,8 @@ class XTREME(Task):
             )
         rows = {k: torch.randperm(len(p.lengths(k, split)), generator=generator).numpy() for k in everyone}
         spans = [slice(b * examples, (b + 1) * examples) for b in range(count)]
-        return Probes(
-            [Whole({k: p.batch(k, rows[k][span], split) for k in everyone}) for span in spans], False, examples
-        )
+        batches = [Whole({k: p.batch(k, rows[k][span], split) for k in everyone}) for span in spans]
+        return Probes(batches, aligned=False, examples=examples, split=split)
 
     def divide(self, batch: Step, part: int, parts: int) -> tuple[Step, dict[int, float]]:
         """Rows are shared out in turn, as batches are sorted by length; losses are means over words, or over rows."""

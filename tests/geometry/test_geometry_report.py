@@ -75,6 +75,15 @@ def written(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- what stands in it
 
 
+@pytest.mark.parametrize(
+    ("split", "said"), [("train", "models have seen"), ("val", "not trained on"), ("", "not name")]
+)
+def test_of_which_split_the_probes_are_is_said(tmp_path: Path, split: str, said: str) -> None:
+    run(tmp_path, 0, recorded=replace(trajectory(0), split=split))
+    (section,) = analyse(runs(tmp_path), SHORT).sections
+    assert said in section.facts["probe batches"]
+
+
 def test_seeds_of_one_setting_are_one_row_with_the_mean_over_them(report: Report, results: Path) -> None:
     (section,) = report.sections
     (row,) = section.summary.rows

@@ -49,6 +49,7 @@ def trajectory(**changes: object) -> Trajectory:
         "method": trace(),
         "seconds": 1.5,
         "training_seconds": 20.0,
+        "split": "val",
     }
     return Trajectory(**(content | changes))  # type: ignore[arg-type]
 
@@ -71,6 +72,15 @@ def test_what_is_written_is_read_to_the_bit(tmp_path: Path) -> None:
 def test_a_method_that_sees_no_gramian_leaves_no_trace(tmp_path: Path) -> None:
     write(tmp_path / "geometry.npz", trajectory(method=None))
     assert read(tmp_path / "geometry.npz").method is None
+
+
+def test_a_file_that_does_not_say_the_split_is_read_all_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "geometry.npz", trajectory())
+    arrays = dict(np.load(tmp_path / "geometry.npz", allow_pickle=False).items())
+    about = json.loads(str(arrays["about"]))
+    assert about.pop("split") == "val"
+    np.savez_compressed(tmp_path / "geometry.npz", **(arrays | {"about": np.array(json.dumps(about))}))
+    assert read(tmp_path / "geometry.npz").split == ""
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ TRAINED = range(3000, 3300)
 def test_a_batch_says_the_same_in_every_language_and_no_two_batches_say_the_same(build, direction):
     task = build(corpus(TRAINED, HELD), direction=direction)
     probes = drawn(task)
-    assert (probes.aligned, probes.examples, len(probes.batches)) == (True, 5, 4)
+    assert (probes.aligned, probes.examples, probes.split, len(probes.batches)) == (True, 5, "val", 4)
     central, seen = {said(number): number for number in HELD}, []
     found = sentences(task, probes)
     assert set(found) == {(b, k) for b in range(4) for k in range(len(task.objectives))}
@@ -102,7 +102,7 @@ def test_sentences_are_trained_ones_only_where_val_has_too_few_for_all_languages
     task = build(parts)
     assert all(number in HELD[:15] for number in numbers_of(task, drawn(task, 3, 5)))
     probes = drawn(task, 4, 4)
-    assert probes.aligned
+    assert (probes.aligned, probes.split) == (True, "train")
     assert all(number in TRAINED for number in numbers_of(task, probes))
 
 
@@ -117,14 +117,14 @@ def test_without_common_sentences_languages_have_their_own_and_the_probes_say_so
 
     task = build(corpus(own(3000, 300), own(1000, 50)))
     probes = drawn(task)
-    assert not probes.aligned
+    assert (probes.aligned, probes.split) == (False, "val")
     found = sentences(task, probes)
     for k in range(3):
         mine = [pair for b in range(4) for pair in found[b, k]]
         assert len(set(mine)) == 20
         assert all(target in {said(n) for n in range(1000 + 50 * k, 1050 + 50 * k)} for _, target in mine)
     many = drawn(task, 20, 5)
-    assert not many.aligned
+    assert (many.aligned, many.split) == (False, "train")
     assert min(numbers_of(task, many)) >= 3000
 
 

@@ -31,7 +31,7 @@ def drawn(task, count=4, examples=5):
 
 def test_probes_are_rows_of_val_and_none_stands_twice(task):
     probes = drawn(task)
-    assert (probes.aligned, probes.examples, len(probes.batches)) == (False, 5, 4)
+    assert (probes.aligned, probes.examples, probes.split, len(probes.batches)) == (False, 5, "val", 4)
     for k in range(len(LANGUAGES)):
         found = [row for batch in probes.batches for row in rows_of(batch[k])]
         held = task.problem.batch(k, torch.arange(len(task.problem.lengths(k, "val"))).numpy(), "val")
@@ -42,11 +42,19 @@ def test_probes_are_rows_of_val_and_none_stands_twice(task):
     assert all(torch.equal(a[0].ids, b[0].ids) for a, b in zip(probes.batches, again.batches, strict=True))
 
 
+def trained(task, k):
+    """All training rows of a language."""
+    return rows_of(task.problem.batch(k, torch.arange(len(task.problem.lengths(k, "train"))).numpy(), "train"))
+
+
 def test_where_val_has_too_few_rows_training_has_them_and_then_it_is_said(task):
     p = task.problem
     val, train = (min(len(p.lengths(k, split)) for k in range(len(LANGUAGES))) for split in ("val", "train"))
     assert val < train
-    assert len(drawn(task, val // 2 + 1, 2).batches) == val // 2 + 1
+    probes = drawn(task, val // 2 + 1, 2)
+    assert (len(probes.batches), probes.split) == (val // 2 + 1, "train")
+    for k in range(len(LANGUAGES)):
+        assert {row for batch in probes.batches for row in rows_of(batch[k])} <= set(trained(task, k))
     with pytest.raises(UsageError, match=f"one has {train}: give geometry.batches"):
         drawn(task, train // 2 + 1, 2)
 
