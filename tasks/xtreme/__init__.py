@@ -20,6 +20,7 @@ from torch import Tensor
 
 import mtlbench
 from mtlbench.catalogue.protocol import Protocol
+from mtlbench.catalogue.relation import Relation
 from mtlbench.catalogue.sampling import Shares, Supply
 from mtlbench.catalogue.task import Estimate, Objective, Probes, Task
 from mtlbench.errors import UsageError
@@ -29,6 +30,7 @@ from .model import Classifier
 from .options import options
 from .problem import ZERO_SHOT
 from .problems import kind_of
+from .relations import known_relations
 
 Step = dict[int, Any]
 """Objective -> its mini-batch."""
@@ -133,6 +135,10 @@ class XTREME(Task):
         spans = [slice(b * examples, (b + 1) * examples) for b in range(count)]
         batches = [Whole({k: p.batch(k, rows[k][span], split) for k in everyone}) for span in spans]
         return Probes(batches, aligned=False, examples=examples, split=split)
+
+    def relations(self) -> Sequence[Relation]:
+        """See `relations.py`."""
+        return known_relations(self.problem)
 
     def divide(self, batch: Step, part: int, parts: int) -> tuple[Step, dict[int, float]]:
         """Rows are shared out in turn, as batches are sorted by length; losses are means over words, or over rows."""
