@@ -60,6 +60,11 @@ class Request:
     plugins: list[Path] = field(default_factory=list)
 
     @property
+    def processes_each(self) -> int:
+        """On how many each cell is trained."""
+        return self.processes or 1
+
+    @property
     def total(self) -> int:
         """How many cells will be trained, run-offs and reruns included."""
         from mtlbench.cells.trials import after

@@ -62,7 +62,7 @@ class Job:
             checkpoint_steps=request.checkpoint_steps,
             predictions=cell.folder(request.predictions.absolute()) if request.predictions and not is_trial else None,
             geometry=None if is_trial else request.geometry,
-            processes=request.processes or 1,
+            processes=request.processes_each,
         )
 
     @property

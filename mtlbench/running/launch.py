@@ -96,7 +96,7 @@ def launch(
     leader: Leader | None = None,
 ) -> list[Outcome]:
     """Run the cells of a request, on the processes of torchrun where this is the first of them; see `run_grid`."""
-    here = request.processes or 1
+    here = request.processes_each
     if leader:
         request, here = leader.spread(request), leader.position.local_size
     notices = _check(request, here)
@@ -126,7 +126,7 @@ def _check(request: Request, here: int = 1) -> list[tuple[Cell, str]]:
             check_device(device)
         require_devices(devices[0], here)
         predicts, recorded = request.predictions is not None, request.geometry
-        notices = check(waiting, devices[0], root, predicts, recorded, request.processes or 1)
+        notices = check(waiting, devices[0], root, predicts, recorded, request.processes_each)
     finished = [cell for cell in request.cells if cell not in waiting]
     notices += [
         (cell, "finished before, without predictions, which are written while a cell trains: give another results=")

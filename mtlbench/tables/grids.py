@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mtlbench.catalogue.protocol import protocol_label
 from mtlbench.cells.cell import Tuning, identity, unsearched
 from mtlbench.cells.trials import FINALISTS, RUNOFF_RUNS, RUNOFF_SEEDS, TRIAL_SEEDS
 from mtlbench.record.runs import Absent, Collection, Run
@@ -72,6 +73,12 @@ class Grid:
     def protocol_name(self) -> str:
         """The label, and a digest of the content where labels are not enough."""
         return f"{self.protocol} (content {self.digest})" if self.ambiguous else self.protocol
+
+    @cached_property
+    def own_protocol(self) -> str:
+        """The label of the protocol that words changed; empty where none did."""
+        p = next(iter(self.settings.values())).cell.protocol
+        return protocol_label(p["name"], p["version"], {}) if p["modified"] else ""
 
     @cached_property
     def family(self) -> tuple[Any, ...]:

@@ -36,6 +36,8 @@ class Leaderboard:
     entries: tuple[Entry, ...]
     """In the order of the table's rows; the reference among them."""
     rule: Rule
+    own_protocol: str = ""
+    """The label of the protocol that it changes, as in `nmt/families protocol.epochs=6`; empty for one as published."""
     budget: int | None = None
     """Trials per method in the tuned regime; None in the fixed one."""
     delta: Quantity | None = None
@@ -118,6 +120,7 @@ def _leaderboard(grid: Grid, mixed: Mixture, options: TableOptions, longer_ones:
         measures=contest.measures,
         entries=contest.entries,
         rule=contest.rule,
+        own_protocol=grid.own_protocol,
         budget=grid.budget,
         delta=contest.delta,
         groups=contest.groups,

@@ -154,6 +154,5 @@ def write(tables: Tables, folder: Path) -> list[Path]:
 
 
 def _compares(board: Leaderboard, boards: Sequence[Leaderboard]) -> bool:
-    base, changed, _ = board.protocol.partition("+")
-    there = any((o.task, o.variant, o.protocol) == (board.task, board.variant, base) for o in boards)
-    return not changed or len(board.entries) > 1 or not there
+    own = (board.task, board.variant, board.own_protocol)
+    return len(board.entries) > 1 or all((o.task, o.variant, o.protocol) != own for o in boards)

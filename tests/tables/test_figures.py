@@ -90,7 +90,7 @@ def without_result(label: str) -> Entry:
 def board(*entries: Entry, budget: int | None = None) -> Leaderboard:
     measures = next((e.runs[0].measures for e in entries if e.runs), ())
     table = Table("slug", "multimnist/digits, protocol digits@1", "", (), (), ())
-    return Leaderboard(table, "multimnist", "digits", "digits@1", measures, entries, Rule("best-val"), budget)
+    return Leaderboard(table, "multimnist", "digits", "digits@1", measures, entries, Rule("best-val"), budget=budget)
 
 
 LEFT_RIGHT = np.array([[95.0, 94.0], [95.4, 93.8], [95.1, 94.3]])

@@ -45,7 +45,7 @@ class Local(Launcher):
         """As many as the cores carry; on other devices one each."""
         if request.devices != ("cpu",):
             return len(request.devices)
-        threads = max(cell.protocol.threads for cell in request.cells) * (request.processes or 1)
+        threads = max(cell.protocol.threads for cell in request.cells) * request.processes_each
         return max(1, (os.cpu_count() or 1) // threads)
 
     def start(self, job: Job, tell: Callable[[Report | Gone], None]) -> Worker:
