@@ -134,6 +134,8 @@ class Cost(Strict):
     peak_memory_bytes: Count
     memory: Literal["process", "device"]
     """Whether the peak is the process's resident memory (CPU) or the device's allocated memory."""
+    seconds_recording: Seconds | None = None
+    """Of `geometry.every=`, which is in no other time; None where nothing was recorded, and before version 7."""
 
 
 class Provenance(Strict):
@@ -226,9 +228,10 @@ class Record(Strict):
     that failed leaves the same content, as far as it came, in `failure.json`.
     """
 
-    schema_version: Literal[1, 2, 3, 4, 5, 6] = 6
+    schema_version: Literal[1, 2, 3, 4, 5, 6, 7] = 7
     """2 knows the tuned regime; 3 groups, facts, extra splits, signatures and precision; 4 the method's defaults and
-    the last shared layer; 5 the sampling of scores; 6 the kernels. Older ones are read as they are."""
+    the last shared layer; 5 the sampling of scores; 6 the kernels; 7 the time of recording geometry. Older ones
+    are read as they are."""
     id: str
     status: Status
     reason: Annotated[str, pydantic.BeforeValidator(_writable)] = ""

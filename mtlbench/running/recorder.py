@@ -181,6 +181,11 @@ class Recorder(Observer):
         """What the method did since the last snapshot, for a checkpoint."""
         return None if self._trace is None else self._trace.state_dict()
 
+    @property
+    def seconds(self) -> float:
+        """Spent recording, resumptions included."""
+        return self._seconds
+
     def finish(self) -> None:
         """Write the file for good, with the time that training has taken; raises `OSError`."""
         write(self.path, self._trajectory())

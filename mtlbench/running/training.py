@@ -282,6 +282,7 @@ class _Run:
                 seconds_evaluation=log.seconds_evaluation,
                 peak_memory_bytes=log.peak_memory,
                 memory="device" if self.device.type == "cuda" else "process",
+                seconds_recording=self.recorder.seconds if self.recorder else None,
             ),
             provenance=Provenance(
                 **self.origin.model_dump(),

@@ -479,7 +479,7 @@ def test_a_tuned_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         written.save(tmp_path)
         again = load(tmp_path / RECORD)
         assert again == written
-        assert again.schema_version == 6
+        assert again.schema_version == 7
         assert again.cell.tuning == cell.tuning
         assert again.cell.canonical() == written.cell.canonical()
         assert (again.label, again.protocol_label) == ("mgda", "digits@1")

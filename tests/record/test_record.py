@@ -48,7 +48,7 @@ def test_a_record_comes_back_as_it_was_written(train: Callable[..., Record], tmp
 
 def test_the_file_says_its_schema_version_and_what_ran(place: Path) -> None:
     content = json.loads((place / RECORD).read_text())
-    assert content["schema_version"] == 6
+    assert content["schema_version"] == 7
     assert content["cell"]["parameters"] == {"beta": 0.1, "target": None, "shuffle": True}
     assert content["cell"]["protocol"]["version"] == 1
     packages = set(content["provenance"]["packages"])
@@ -97,7 +97,7 @@ def change(path: str, value: Any) -> Callable[[str], str]:
 
 
 DAMAGE: dict[str, tuple[Callable[[str], Any], str]] = {
-    "another schema version": (change("schema_version", 7), "schema_version"),
+    "another schema version": (change("schema_version", 8), "schema_version"),
     "cut short": (lambda text: text[: len(text) // 2], "invalid JSON"),
     "empty": (lambda _: "", "invalid JSON"),
     "binary": (lambda _: b"\xff\x00\xfe", "invalid JSON"),

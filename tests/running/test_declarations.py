@@ -58,7 +58,7 @@ def test_groups_facts_and_signatures_are_in_the_record(
     assert found.groups == {"one": ("b",), "both": ("b", "a")}
     assert found.facts == {"lines": {"dropped": 3, "lengths": [1, 2.5]}, "subwords": "abc", "none": None}
     assert [o.metrics[0].signature for o in found.objectives] == ["mean over 64 points"] * 2
-    assert found.schema_version == 6
+    assert found.schema_version == 7
 
 
 def test_what_a_task_says_of_itself_does_not_change_which_cell_it_is(

@@ -81,7 +81,7 @@ def test_a_worker_that_hangs_past_its_time_limit_is_killed_and_the_others_go_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduling, "GRACE_SECONDS", 3.0)
-    words = f"method=uniform task=tiny/hangs,tiny time_limit=0.5 jobs=2 results={tmp_path}"
+    words = f"method=uniform task=tiny/hangs,tiny time_limit=2 jobs=2 results={tmp_path}"
     hung, finished = run_grid(words, [tiny])
     assert (hung.status, finished.status) == ("timeout", "finished")
     assert "did not react" in hung.reason

@@ -74,6 +74,9 @@ def test_weights_and_records_are_the_same_to_the_bit_with_and_without(
         assert torch.equal(ours, theirs)
     assert (tmp_path / "with" / GEOMETRY).exists() == (method != "single_task")
     assert bool(told) == (method == "single_task")
+    assert without.cost.seconds_recording is None
+    if method != "single_task":
+        assert given.cost.seconds_recording == read(tmp_path / "with" / GEOMETRY).seconds > 0
 
 
 def test_what_is_recorded_are_the_gradients_of_the_model_of_that_step(
@@ -137,8 +140,10 @@ def test_a_cell_that_is_cut_off_has_the_file_of_one_that_is_not(
     asked = iter(range(stop - 1))
     with pytest.raises(Interrupted):
         train(words, tmp_path / "cut", geometry=FEW, should_stop=lambda: next(asked, None) is None)
-    assert measured(train(words, tmp_path / "cut", geometry=FEW)) == measured(record)
+    again = train(words, tmp_path / "cut", geometry=FEW)
+    assert measured(again) == measured(record)
     assert_same(read(tmp_path / "cut" / GEOMETRY), read(tmp_path / "whole" / GEOMETRY))
+    assert again.cost.seconds_recording == read(tmp_path / "cut" / GEOMETRY).seconds
 
 
 def test_a_snapshot_after_the_checkpoint_is_taken_again(train: Callable[..., Record], tmp_path: Path) -> None:
