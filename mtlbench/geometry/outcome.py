@@ -77,6 +77,7 @@ def measured(study: Study, seeds: Seeds, shown: Shown) -> Measured:
     if known is not None:
         quality = known[1] * float(np.mean([analysis.scores(run) for run in seeds.runs]))
     recorded = sum(run.seconds for run in shown.runs) / max(sum(run.training_seconds for run in shown.runs), 1e-9)
+    split = next((run.split for run in shown.runs if run.split), "")
     batches = f"{first.batches} of {first.examples} examples" if first.examples else str(first.batches)
     return Measured(
         seeds=seeds,
@@ -92,7 +93,7 @@ def measured(study: Study, seeds: Seeds, shown: Shown) -> Measured:
         high=() if rich is None else tuple(name for name, big in zip(first.objectives, rich, strict=True) if big),
         facts={
             "probe batches": f"{batches} for every objective, {'aligned' if first.aligned else 'not aligned'}, "
-            f"{_SPLITS.get(first.split, f'of {first.split}')}",
+            f"{_SPLITS.get(split, f'of {split}')}",
             "snapshots": f"{len(first.steps)}, after {', '.join(map(str, first.steps.tolist()))} steps",
             "cost of recording": f"{recorded:.0%} of training time",
         },
