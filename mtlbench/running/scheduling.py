@@ -25,6 +25,7 @@ from mtlbench.running.job import Job
 from mtlbench.running.launchers.launcher import Gone, Launcher, Worker
 from mtlbench.running.reports import Busy, Caution, End, Progress, Queued, Report
 from mtlbench.running.searching import Searches
+from mtlbench.running.wish import Wish
 
 GRACE_SECONDS = 30.0
 """A worker that was told to stop has this long to save its checkpoint; one whose time limit is over, or that has told
@@ -59,6 +60,7 @@ class Scheduler:
         self.on_event = on_event
         self.retry = retry
         self.stopping = False
+        self.wish = Wish()
         self.cells: list[Cell] = []
         self.outcomes: dict[str, Outcome] = {}
         self.waiting: deque[Cell] = deque()
@@ -70,11 +72,12 @@ class Scheduler:
     def run(self) -> list[Outcome]:
         """Train what is not done; raises `Stopped` after Ctrl-C."""
         try:
-            self._train(self.request.cells)
-            if self.request.tune:
-                searches = Searches(self.request, self.outcomes, self._tell)
-                self._train(searches.runoffs())
-                self._train(searches.reruns())
+            with self.wish:
+                self._train(self.request.cells)
+                if self.request.tune:
+                    searches = Searches(self.request, self.outcomes, self._tell)
+                    self._train(searches.runoffs())
+                    self._train(searches.reruns())
         except KeyboardInterrupt:
             left = self._stop_all()
             outlives = self.launcher.outlives
@@ -97,6 +100,7 @@ class Scheduler:
             self._listen()
             self._kill_overdue()
             self._look_elsewhere()
+            self.wish.heed()
 
     def _is_done(self, cell: Cell) -> bool:
         """Whether the cell needs no training; notes its outcome if so."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from mtlbench.locks import locked
 from mtlbench.record.reading import Unreadable, load
 from mtlbench.record.schema import CHECKPOINT, FAILURE, RECORD, Record
 from mtlbench.running import scheduling
-from mtlbench.running.events import Ended, Event, Noticed, Progressed, Started
+from mtlbench.running.events import Ended, Event, Noticed, Progressed, Started, Stopped
 from mtlbench.running.launch import run_grid
 
 
@@ -75,6 +77,22 @@ def test_what_a_cell_prints_is_in_its_log_and_is_never_taken_for_a_report(
     assert log.read_text().count("evaluating val") == 3
     assert log.read_text().count("forged") == 6
     assert len(mtlbench.records(tmp_path / "runs")) == 1
+
+
+def test_a_wish_to_stop_is_heeded_although_python_drops_its_exception(tiny: Path, tmp_path: Path) -> None:
+    """As it does where a signal comes within a hook of fork."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def drop(event: Event) -> None:
+        if isinstance(event, Started):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped) as stopped:
+        run_grid(f"method=uniform,gradvac,pcgrad task=tiny jobs=1 results={tmp_path}", [tiny], drop)
+    assert [outcome.status for outcome in stopped.value.outcomes][1:] == ["interrupted"] * 2
+    assert len(files(tmp_path, RECORD)) < 2
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_worker_that_hangs_past_its_time_limit_is_killed_and_the_others_go_on(

@@ -323,7 +323,7 @@ def test_the_battery_of_tasks_finds_nothing(variant, root, lists, made, monkeypa
     monkeypatch.setattr(task_conformance, "resolve", lambda *_: (variant, small))
     findings = list(task_conformance.battery("xtreme", variant, root))
     assert [(f.name, f.problem) for f in findings if f.problem] == []
-    assert sum(f.verdict == "holds" for f in findings) == 5
+    assert sum(f.verdict == "holds" for f in findings) == 6
     assert "its protocol trains nothing" in {f.told for f in findings if f.verdict == "not applicable"}
 
 
