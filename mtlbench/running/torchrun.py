@@ -27,6 +27,7 @@ from mtlbench.running.launchers.local import Local
 from mtlbench.running.log import open_log
 from mtlbench.running.ranks import POLL_SECONDS, Other
 from mtlbench.running.reports import Report
+from mtlbench.running.wish import WISHES
 
 FAREWELL_SECONDS = 10.0
 """The first process, where it keeps the store, waits so long for the others to have read that all is over."""
@@ -193,7 +194,7 @@ def follow(position: Position) -> int:
         UsageError: the first process is gone.
     """
     wanted = threading.Event()
-    for wish in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for wish in WISHES:
         signal.signal(wish, lambda *_: wanted.set())
     try:
         store, name = _store(position)

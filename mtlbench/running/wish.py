@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Of a person, of a batch system, of a terminal that is closed."""
 
 
 class Wish:
