@@ -36,7 +36,7 @@ def _subwords(p: Problem[Any], language: int) -> NDArray[np.int64]:
     counts = np.zeros(size, dtype=np.int64)
     for start in range(0, number, ROWS):
         batch = p.batch(language, np.arange(start, min(start + ROWS, number)))
-        counts += np.bincount(batch.ids[batch.mask].cpu().numpy(), minlength=size)
+        counts += np.bincount(batch.ids.flatten().cpu().numpy(), minlength=size)
     symbols = p.encoder.symbols
     counts[[symbols.pad, symbols.start, symbols.end]] = 0
     return counts
