@@ -444,7 +444,7 @@ SAMPLED = """
 method=gradvac method.beta=0.9 granularity=all_layer treated=lrl task=nmt/multi30k objectives_per_step=2
 protocol.epochs=2 protocol.evaluate_every=1 protocol.batch_size=600 protocol.autocast=false
 protocol.options.steps_per_epoch=5 protocol.options.dropout=0.2 protocol.options.vocabulary=400
-protocol.options.high_resource=100 protocol.options.beams=1
+protocol.options.high_resource=100 protocol.options.beams=1 protocol.options.size=tiny
 """
 
 

@@ -169,7 +169,7 @@ def test_unimax_sees_no_sentence_more_often_than_it_may(build):
 RUN = """
 method=gradvac method.beta=0.9 granularity=all_layer task=nmt/multi30k protocol.epochs=3 protocol.evaluate_every=1
 protocol.batch_size=600 protocol.autocast=false protocol.options.steps_per_epoch=4 protocol.options.dropout=0.2
-protocol.options.vocabulary=330 protocol.options.high_resource=100 protocol.options.beams=1
+protocol.options.vocabulary=330 protocol.options.high_resource=100 protocol.options.beams=1 protocol.options.size=tiny
 """
 
 
