@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mtlbench.running.streams import flushes_denormals
+
 
 class Part(NamedTuple):
     """A part of the process that a task must not change."""
@@ -47,6 +49,7 @@ PROCESS = (
     Part("NumPy's global random state", _get_numpy, _put_numpy),
     Part("Python's global random state", random.getstate, random.setstate),
     Part("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
+    Part("whether denormal numbers are zero", flushes_denormals, torch.set_flush_denormal),
     Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Part("whether gradients are recorded", torch.is_grad_enabled, torch.set_grad_enabled),
     Part("the working directory", os.getcwd, os.chdir),

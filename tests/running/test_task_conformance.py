@@ -297,6 +297,12 @@ class Moves(Sound):
         return super().evaluate(*given)
 
 
+class KeepsDenormals(Sound):
+    def evaluate(self, *given: Any) -> Any:
+        torch.set_flush_denormal(False)
+        return super().evaluate(*given)
+
+
 class Raises(Sound):
     def __init__(self, *given: Any) -> None:
         raise KeyError("field")
@@ -337,6 +343,7 @@ FAULTS: dict[type, tuple[str, str]] = {
     SeedsTorch: ("leaves the process", "its constructor changes torch's global random state"),
     Draws: ("leaves the process", "batches changes NumPy's global random state"),
     Moves: ("leaves the process", "evaluate changes the working directory"),
+    KeepsDenormals: ("leaves the process", "evaluate changes whether denormal numbers are zero"),
 }
 
 

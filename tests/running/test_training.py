@@ -20,7 +20,7 @@ from mtlbench.cells.request import parse
 from mtlbench.errors import UsageError
 from mtlbench.record.schema import CHECKPOINT, Record
 from mtlbench.running.checking import check
-from mtlbench.running.streams import stream
+from mtlbench.running.streams import flushes_denormals, process_of_a_cell, stream
 from mtlbench.running.trainee import learning_rate_factor, step_batches, trainees
 from mtlbench.running.training import Interrupted, Progress, run_cell
 
@@ -244,6 +244,23 @@ def test_training_leaves_the_settings_of_the_process_as_they_were(train: Callabl
     train("method=gradvac task=tiny protocol.threads=2")
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormal_numbers_are_zero_while_a_cell_trains(train: Callable[..., Record], before: bool) -> None:
+    small = torch.full((2,), 1e-30)
+    products: list[float] = []
+    torch.set_flush_denormal(before)
+    try:
+        train("method=uniform task=tiny", on_progress=lambda _: products.append(float((small * 1e-10).sum())))
+        assert products
+        assert not any(products)
+        assert bool((small * 1e-10).any()) is not before
+        with process_of_a_cell(1):
+            assert flushes_denormals()
+        assert flushes_denormals() is before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize(
