@@ -21,12 +21,11 @@ from mtlbench.rendering.table import Column, Value
 
 Array = NDArray[np.float64]
 
-SPLITS = {
+_SPLITS = {
     "": "of a split that the file does not name",
     "train": "of train, which models have seen",
     "val": "of val, which is not trained on",
 }
-"""How the split of probes is told."""
 FEWEST = 4
 """Points for a correlation with an interval."""
 MANY = 8
@@ -89,7 +88,7 @@ def measured(study: Study, seeds: Seeds, shown: Shown) -> Measured:
         high=() if rich is None else tuple(name for name, big in zip(first.objectives, rich, strict=True) if big),
         facts={
             "probe batches": f"{batches} for every objective, {'aligned' if first.aligned else 'not aligned'}, "
-            f"{SPLITS.get(split, f'of {split}')}",
+            f"{_SPLITS.get(split, f'of {split}')}",
             "snapshots": f"{len(first.steps)}, after {', '.join(map(str, first.steps.tolist()))} steps",
             "cost of recording": f"{recorded:.0%} of training time",
         },
